@@ -1,0 +1,233 @@
+"""Every setting of a training run: frozen pydantic models, read from YAML and `a.b=c` overrides.
+
+Validators check, they never repair. The resolved configuration is saved with the run and reproduces it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from rlvr.algorithms import AlgorithmConfig, GrpoConfig
+from rlvr.settings import Settings
+
+
+class LoraConfig(Settings):
+    """Low-rank adapters instead of full fine-tuning; the reference model is the base with the adapter off."""
+
+    rank: int = Field(16, ge=1)
+    alpha: float = Field(32.0, gt=0)
+    dropout: float = Field(0.0, ge=0, lt=1)
+    target_modules: list[str] | Literal["all-linear"] = "all-linear"
+
+
+class ModelConfig(Settings):
+    """The policy's weights and how they are computed with."""
+
+    path: str
+    """A Hugging Face name or a local `save_pretrained` folder."""
+    revision: str | None = None
+    tokenizer: str | None = None
+    """Defaults to `path`."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Compute type of matrix products; weights and optimizer stay float32. auto: bfloat16 where the hardware multiplies it natively."""
+    weights_dtype: Literal["float32", "bfloat16"] = "float32"
+    """Storage type of the weights being trained."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    attention: Literal["auto", "packed", "padded"] = "auto"
+    """packed: no work on padding, one copy of a shared prompt. padded: the model's own attention on padded rows, for models without
+    attention backends. auto: packed if a check at start agrees with the model's own attention, padded otherwise."""
+    gradient_checkpointing: bool = False
+    lora: LoraConfig | None = None
+    trust_remote_code: bool = False
+
+
+class OptimizerConfig(Settings):
+    """AdamW with warm-up and a schedule."""
+
+    learning_rate: float = Field(1e-6, gt=0)
+    warmup_steps: int = Field(0, ge=0)
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    min_learning_rate: float = Field(0.0, ge=0)
+    """What linear and cosine end at."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+    weight_decay: float = Field(0.0, ge=0)
+    max_grad_norm: float = Field(1.0, gt=0)
+
+
+class FieldMap(Settings):
+    """Which field of a row holds what. Exactly one of `question` and `messages` is read."""
+
+    question: str | None = "question"
+    messages: str | None = None
+    answer: str | None = "answer"
+    """Becomes `reference = {"answer": …}`."""
+    reference: str | None = None
+    """A field that already holds a whole reference object; overrides `answer`."""
+    id: str | None = None
+    """Defaults to the row number."""
+    response: str | None = "response"
+    """Supervised data only: the demonstration."""
+
+
+class DataConfig(Settings):
+    """Where problems come from and how they become prompts."""
+
+    path: str
+    """A Hugging Face dataset name, or a local .jsonl, .json or .parquet file."""
+    subset: str | None = None
+    split: str = "train"
+    revision: str | None = None
+    fields: FieldMap = FieldMap()
+    answer_pattern: str | None = None
+    r"""A regular expression whose first group is the gold answer within the answer field; GSM8K: `####\s*(.+)`."""
+    limit: int | None = Field(None, ge=1)
+    on_bad_row: Literal["error", "skip"] = "error"
+    template: Literal["auto", "chat", "plain"] = "auto"
+    """chat: the tokenizer's chat template. plain: `plain_template`, for base models. auto: chat where the tokenizer has a template."""
+    plain_template: str = "{question}\n"
+    system_prompt: str | None = None
+    instruction: str = ""
+    """Appended to the last user message, after a blank."""
+    response_prefix: str = ""
+    """Text the policy's answer is made to begin with, such as `<think>`; part of the prompt, so not trained on."""
+    max_prompt_tokens: int = Field(1024, ge=1)
+    """Longer prompts are dropped and counted, never truncated."""
+
+
+class HeldOutConfig(Settings):
+    """Problems never trained on. Give `data`, or a number or share of rows to hold back from the training data."""
+
+    data: DataConfig | None = None
+    num_problems: int | None = Field(None, ge=1)
+    every: int = Field(0, ge=0)
+    """Evaluate every so many steps; 0: only at the start and the end."""
+    num_samples: int = Field(1, ge=0)
+    """Completions per problem at the training temperature, beside the greedy one."""
+
+
+class VerifierConfig(Settings):
+    """A verifier by registered name or dotted path `package.module:name`, with its own options."""
+
+    name: str = "exact_match"
+    options: dict[str, Any] = Field(default_factory=dict)
+    timeout_seconds: float = Field(60.0, gt=0)
+    """Deadline for one group; past it the group counts as not judged."""
+    max_attempts: int = Field(2, ge=1)
+    """How often a group that could not be judged is tried before it is dropped."""
+
+
+class SamplingConfig(Settings):
+    """How training completions are drawn."""
+
+    max_new_tokens: int = Field(1024, ge=1)
+    temperature: float = Field(1.0, gt=0)
+    top_p: float = Field(1.0, gt=0, le=1)
+    top_k: int = Field(0, ge=0)
+    allow_truncated_vocabulary: bool = False
+    """Permit top_p / top_k in training although the policy's log-probs do not know the truncation."""
+
+    @model_validator(mode="after")
+    def _refuse_truncated_vocabulary(self) -> SamplingConfig:
+        if (self.top_p < 1 or self.top_k > 0) and not self.allow_truncated_vocabulary:
+            raise ValueError(
+                f"training samples with top_p={self.top_p}, top_k={self.top_k}, but the policy's log-probs speak of the whole vocabulary: "
+                "set top_p=1 and top_k=0, or allow_truncated_vocabulary=true if you mean it"
+            )
+        return self
+
+
+class EngineConfig(Settings):
+    """Which engine samples."""
+
+    name: str = "transformers"
+    max_batch_size: int = Field(256, ge=1)
+    """Rows decoded at once; waiting rows take the place of finished ones."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Compute type while decoding; auto: the model's."""
+
+
+class BatchConfig(Settings):
+    """How much is sampled and learned from in one step."""
+
+    prompts_per_step: int = Field(32, ge=1)
+    group_size: int = Field(8, ge=1)
+    minibatches_per_step: int = Field(1, ge=1)
+    """Optimizer steps per batch of rollouts; 1 is strictly on-policy."""
+    tokens_per_microbatch: int = Field(4096, ge=1)
+    max_staleness: int = Field(0, ge=0)
+    """Policy versions a rollout may lag behind when it is trained on; 0 is synchronous."""
+    max_resampling: int = Field(10, ge=1)
+    """Dynamic sampling draws at most this many times `prompts_per_step` prompts for one step."""
+    share_prompts: bool = True
+
+
+class SupervisedMixConfig(Settings):
+    """A cross-entropy term beside the policy gradient: demonstrations or pre-training text."""
+
+    data: DataConfig
+    weight: float = Field(0.1, gt=0)
+    samples_per_step: int = Field(32, ge=1)
+
+
+class CheckpointConfig(Settings):
+    """When the whole state is saved, and what is kept."""
+
+    every: int = Field(0, ge=0)
+    """Steps between checkpoints; 0: only at the end."""
+    keep_last: int = Field(2, ge=1)
+    keep_best: bool = True
+    """Also keep the checkpoint with the best held-out sampled accuracy."""
+
+
+class GuardConfig(Settings):
+    """Thresholds past which a run warns, and `patience` steps later stops."""
+
+    patience: int = Field(20, ge=1)
+    max_zero_variance_share: float = Field(1.0, gt=0, le=1)
+    """Share of groups whose completions all have the same reward."""
+    max_truncated_share: float = Field(0.9, gt=0, le=1)
+    max_failure_rate: float = Field(0.05, ge=0, le=1)
+    """Share of the last 200 groups that the verifier could not judge; stops at once."""
+    min_entropy: float = Field(1e-3, ge=0)
+    """Nats per token; 0 switches the guard off."""
+    max_logprob_drift: float = Field(0.1, gt=0)
+    """Mean absolute difference of engine and policy log-probs on tokens sampled by the current version, nats."""
+
+
+class TrackingConfig(Settings):
+    """Where metrics go beside `metrics.jsonl`."""
+
+    sinks: list[Literal["tensorboard", "wandb", "mlflow", "trackio"]] = Field(default_factory=lambda: ["tensorboard"])
+    project: str = "rlvr"
+    rollouts_every: int = Field(1, ge=0)
+    """Steps between saved rollout tables; 0: none."""
+
+
+class RunConfig(Settings):
+    """One training run."""
+
+    name: str | None = None
+    """Folder name under `runs_folder`; defaults to recipe, algorithm and time."""
+    runs_folder: str = "runs"
+    seed: int = 0
+    num_steps: int = Field(100, ge=1)
+    num_threads: int | None = Field(None, ge=1)
+    """CPU threads for matrix work; defaults to torch's choice."""
+    model: ModelConfig
+    algorithm: AlgorithmConfig = GrpoConfig()
+    data: DataConfig
+    held_out: HeldOutConfig = HeldOutConfig()
+    verifier: VerifierConfig = VerifierConfig()
+    sampling: SamplingConfig = SamplingConfig()
+    engine: EngineConfig = EngineConfig()
+    batch: BatchConfig = BatchConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    supervised_mix: SupervisedMixConfig | None = None
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    guards: GuardConfig = GuardConfig()
+    tracking: TrackingConfig = TrackingConfig()
+    deterministic: bool = True
+    """Deterministic kernels where torch has them."""

@@ -1,0 +1,58 @@
+"""rlvr's errors. Each message says what happened, the value, and what to do.
+
+RlvrError
+├── ConfigError             a setting is wrong; command-line exit status 2
+├── DataError               a row, file or field is wrong; names file, row and field
+├── CheckpointError         a checkpoint cannot be written or read
+├── MissingExtra            an optional dependency is not installed
+└── TrainingStopped         a guard ended the run
+    ├── NoLearningSignal    no group carried information within `max_resampling`
+    ├── TooManyVerifierFailures
+    ├── NonFinite           loss or gradient norm is not finite
+    ├── EntropyCollapse
+    └── LogprobDrift        engine and policy disagree on log-probs
+"""
+
+
+class RlvrError(Exception):
+    """The root of rlvr's errors."""
+
+
+class ConfigError(RlvrError):
+    """A setting is wrong."""
+
+
+class DataError(RlvrError):
+    """A data file, row or field is wrong."""
+
+
+class CheckpointError(RlvrError):
+    """A checkpoint cannot be written or read."""
+
+
+class MissingExtra(RlvrError):
+    """An optional dependency is needed and not installed."""
+
+
+class TrainingStopped(RlvrError):
+    """A guard ended the run because going on would learn nothing or do harm."""
+
+
+class NoLearningSignal(TrainingStopped):
+    """Groups carry no information: every completion of each has the same reward."""
+
+
+class TooManyVerifierFailures(TrainingStopped):
+    """The verifier could not judge too large a share of recent groups."""
+
+
+class NonFinite(TrainingStopped):
+    """The loss or the gradient norm is not finite."""
+
+
+class EntropyCollapse(TrainingStopped):
+    """The policy's entropy fell below the configured floor."""
+
+
+class LogprobDrift(TrainingStopped):
+    """The engine's log-probs and the policy's differ by more than the configured tolerance."""
