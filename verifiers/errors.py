@@ -6,6 +6,7 @@ VerifierError               a response could not be judged; never turned into a 
 RegistryError
 ├── UnknownName             nothing registered under that name; lists the near ones
 ├── DuplicateName           two plug-ins claim one name
+├── BadOption               the plug-in has no such option, or refuses its value
 └── BrokenPlugin            the plug-in exists but its import or construction failed
 """
 
@@ -32,6 +33,10 @@ class UnknownName(RegistryError):
 
 class DuplicateName(RegistryError):
     """Two plug-ins claim the same name."""
+
+
+class BadOption(RegistryError):
+    """The plug-in has no such option, lacks a needed one, or refuses its value."""
 
 
 class BrokenPlugin(RegistryError):
