@@ -1,0 +1,323 @@
+"""Algorithms as vetted bundles: a name selects a class whose defaults are its paper's; a field that is set is visibly the user's own.
+
+Settings only, no torch: what the names in `advantage` and `loss` do is in `rlvr.advantages` and `rlvr.losses`. Validators check, they never
+repair. What depends on the rest of the run (group size, sampling limit) is checked by `check_algorithm`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from rlvr.settings import Settings
+
+KlEstimator = Literal["k1", "k2", "k3"]
+Aggregation = Literal["token_mean", "sequence_mean", "sequence_sum", "constant"]
+
+CLIPPING_LOSSES = frozenset({"clipped_surrogate", "gspo", "cispo", "gmpo"})
+PLAIN_LOSSES = frozenset({"reinforce", "sapo"})
+GROUP_ADVANTAGES = frozenset({"group_zscore", "group_centred", "leave_one_out", "optimal_baseline", "pass_at_k"})
+OVERLONG_BUFFER_SHARE = 4096 / 20480  # DAPO arXiv:2503.14476, section 4.1: a buffer of 4096 within a limit of 20480 tokens
+
+
+class KlConfig(Settings):
+    """How the policy is held near the frozen reference. A coefficient of 0 needs no reference model."""
+
+    coefficient: float = Field(0.0, ge=0)
+    estimator: KlEstimator = "k3"
+    """http://joschu.net/blog/kl-approx.html. In the loss, k2's gradient is the KL's; k1's is zero in expectation."""
+    where: Literal["loss", "reward"] = "loss"
+    controller: Literal["fixed", "adaptive"] = "fixed"
+    """adaptive: the coefficient follows `target` as in arXiv:1909.08593, section 2.2; `coefficient` is where it starts."""
+    target: float = Field(6.0, gt=0)
+    """KL the adaptive controller steers to, nats per completion."""
+    horizon: int = Field(10_000, ge=1)
+    """Completions over which the adaptive controller corrects an error."""
+
+    @model_validator(mode="after")
+    def _check_adaptive_start(self) -> KlConfig:
+        if self.controller == "adaptive" and self.coefficient == 0:
+            raise ValueError("kl.controller=adaptive multiplies kl.coefficient, which is 0 and would stay 0: set a positive coefficient")
+        return self
+
+
+def _over(default: KlConfig) -> BeforeValidator:
+    """Let a partial mapping override an algorithm's own values field by field, instead of falling back to `KlConfig`'s."""
+    return BeforeValidator(lambda value: {**default.model_dump(), **value} if isinstance(value, Mapping) else value)
+
+
+GRPO_KL = KlConfig(coefficient=0.04)  # arXiv:2402.03300, section 4.2
+REWARD_KL = KlConfig(estimator="k1", where="reward")
+REINFORCE_PP_KL = KlConfig(coefficient=0.001, estimator="k1", where="reward")  # arXiv:2501.03262, for mathematics; 0.01 for chat
+REINFORCE_PP_BASELINE_KL = KlConfig(coefficient=0.001, estimator="k2")  # k2 in the loss, arXiv:2501.03262
+
+
+class OverlongConfig(Settings):
+    """Soft overlong punishment, DAPO arXiv:2503.14476, equation 13."""
+
+    buffer_tokens: int | None = Field(None, ge=1)
+    """The last tokens before the limit, over which the penalty grows; None: a fifth of `max_new_tokens`, the paper's share."""
+    penalty: float = Field(1.0, gt=0)
+    """What a completion at the limit loses."""
+
+
+class CorrectionConfig(Settings):
+    """A weight between the engine that sampled (`behavior`) and the policy before the step (`old`).
+
+    token + truncate is TIS (fengyao.notion.site/off-policy-rl), token + mask with both bounds is IcePop (arXiv:2510.18855),
+    sequence + mask is masked importance sampling (MIS). A sequence's ratio is the product of its tokens'.
+    """
+
+    level: Literal["token", "sequence"] = "token"
+    mode: Literal["truncate", "mask"] = "truncate"
+    """truncate: clamp the ratio into [low, high]. mask: weight 0 outside it."""
+    low: float = Field(0.0, ge=0)
+    high: float = Field(2.0, gt=0)
+
+    @model_validator(mode="after")
+    def _check_bounds(self) -> CorrectionConfig:
+        if not self.low < self.high:
+            raise ValueError(f"correction keeps ratios in [low, high] = [{self.low}, {self.high}]: low must be smaller than high")
+        return self
+
+
+class AlgorithmSettings(Settings):
+    """What every algorithm has; each subclass states its own defaults."""
+
+    advantage: str
+    """Registered name or dotted path of a function of one group."""
+    loss: str
+    """Registered name or dotted path of a per-token loss."""
+    aggregation: Aggregation
+    clip_low: float | None = Field(None, ge=0)
+    """The ratio is clipped at 1 - clip_low (gmpo: its logarithm at -clip_low); None for losses that do not clip."""
+    clip_high: float | None = Field(None, ge=0)
+    """The ratio is clipped at 1 + clip_high (gmpo: its logarithm at clip_high)."""
+    clip_dual: float | None = Field(None, gt=1)
+    """Two-sided clip: with a negative advantage the ratio counts at most this much (dual clip, arXiv:1912.09729; `delta` in TRL)."""
+    kl: KlConfig = KlConfig()
+    entropy_coefficient: float = 0.0
+    """Weight of the entropy bonus, nats per token."""
+    mask_truncated: bool = False
+    """Completions cut by the length limit do not count in the loss."""
+    informative_groups_only: bool = False
+    """Dynamic sampling: groups whose rewards are all equal are dropped and replaced by others."""
+    overlong: OverlongConfig | None = None
+    correction: CorrectionConfig | None = None
+    pass_k: int | None = Field(None, ge=2)
+    """Optimise the best of k completions instead of the mean one; needs `advantage: pass_at_k`."""
+    batch_scaling: Literal["none", "whiten", "informative_share"] = "none"
+    """After the groups: whiten subtracts the mean and divides by the standard deviation over all scored tokens of the batch;
+    informative_share multiplies by groups / informative groups."""
+
+    @property
+    def needs_greedy_baseline(self) -> bool:
+        """Whether each group also needs one greedy completion, for its reward."""
+        return self.advantage == "greedy_baseline"
+
+    @property
+    def needs_reference(self) -> bool:
+        """Whether log-probs of the frozen reference are needed, in the loss or in the reward."""
+        return self.kl.coefficient > 0
+
+    @model_validator(mode="after")
+    def _check_clip(self) -> AlgorithmSettings:
+        clips = {"clip_low": self.clip_low, "clip_high": self.clip_high}
+        for field, value in clips.items():
+            if self.loss in CLIPPING_LOSSES and value is None:
+                raise ValueError(f"loss={self.loss} clips the ratio and needs {field}: set it, for example {field}=0.2")
+            if self.loss in PLAIN_LOSSES and value is not None:
+                raise ValueError(f"loss={self.loss} does not clip, so {field}={value} would do nothing: leave it out or set it to null")
+        if self.clip_low is not None and self.loss in {"clipped_surrogate", "gspo", "cispo"} and self.clip_low > 1:
+            raise ValueError(f"clip_low={self.clip_low} puts the lower bound 1 - clip_low below 0: use at most 1, which is no lower bound")
+        if self.clip_dual is not None:
+            if self.loss in PLAIN_LOSSES | {"cispo", "gmpo"}:
+                raise ValueError(f"loss={self.loss} has no dual clip, so clip_dual={self.clip_dual} would do nothing: set it to null")
+            if self.clip_high is not None and self.clip_dual <= 1 + self.clip_high:
+                raise ValueError(f"clip_dual={self.clip_dual} must be larger than 1 + clip_high = {1 + self.clip_high}")
+        return self
+
+    @model_validator(mode="after")
+    def _check_pass_k(self) -> AlgorithmSettings:
+        if (self.pass_k is not None) != (self.advantage == "pass_at_k"):
+            raise ValueError(f"pass_k={self.pass_k} with advantage={self.advantage}: pass@k needs both pass_k and advantage=pass_at_k")
+        return self
+
+    @model_validator(mode="after")
+    def _check_gates(self) -> AlgorithmSettings:
+        if self.loss == "sapo" and not isinstance(self, SapoConfig):
+            raise ValueError("loss=sapo reads gate_positive and gate_negative: select it with name=sapo")
+        return self
+
+
+class GrpoConfig(AlgorithmSettings):
+    """Group relative policy optimization, arXiv:2402.03300."""
+
+    name: Literal["grpo"] = "grpo"
+    advantage: str = "group_zscore"
+    loss: str = "clipped_surrogate"
+    aggregation: Aggregation = "sequence_mean"
+    clip_low: float | None = Field(0.2, ge=0)
+    clip_high: float | None = Field(0.2, ge=0)
+    kl: Annotated[KlConfig, _over(GRPO_KL)] = GRPO_KL
+
+
+class DrGrpoConfig(GrpoConfig):
+    """GRPO without its two biases: no division by the group's spread nor by a completion's length, arXiv:2503.20783."""
+
+    name: Literal["dr_grpo"] = "dr_grpo"
+    advantage: str = "group_centred"
+    aggregation: Aggregation = "constant"
+    kl: KlConfig = KlConfig()
+
+
+class DapoConfig(GrpoConfig):
+    """Clip-higher, dynamic sampling, token-level loss and soft overlong punishment, arXiv:2503.14476; each is one field."""
+
+    name: Literal["dapo"] = "dapo"
+    aggregation: Aggregation = "token_mean"
+    clip_high: float | None = Field(0.28, ge=0)
+    kl: KlConfig = KlConfig()
+    informative_groups_only: bool = True
+    overlong: OverlongConfig | None = OverlongConfig()
+
+
+class RlooConfig(AlgorithmSettings):
+    """REINFORCE with a leave-one-out baseline, arXiv:2402.14740."""
+
+    name: Literal["rloo"] = "rloo"
+    advantage: str = "leave_one_out"
+    loss: str = "reinforce"
+    aggregation: Aggregation = "sequence_sum"
+    kl: Annotated[KlConfig, _over(REWARD_KL)] = REWARD_KL
+
+
+class ReinforcePpConfig(GrpoConfig):
+    """REINFORCE++: the reward to go, whitened over the whole batch, arXiv:2501.03262; group size 1 is enough."""
+
+    name: Literal["reinforce_pp"] = "reinforce_pp"
+    advantage: str = "raw_reward"
+    aggregation: Aggregation = "token_mean"
+    kl: Annotated[KlConfig, _over(REINFORCE_PP_KL)] = REINFORCE_PP_KL
+    batch_scaling: Literal["none", "whiten", "informative_share"] = "whiten"
+
+
+class ReinforcePpBaselineConfig(ReinforcePpConfig):
+    """REINFORCE++ with the group's mean reward as baseline, arXiv:2501.03262."""
+
+    name: Literal["reinforce_pp_baseline"] = "reinforce_pp_baseline"
+    advantage: str = "group_centred"
+    kl: Annotated[KlConfig, _over(REINFORCE_PP_BASELINE_KL)] = REINFORCE_PP_BASELINE_KL
+
+
+class GspoConfig(GrpoConfig):
+    """One clipped ratio a sequence, arXiv:2507.18071; the clip range is that of its section 5.1."""
+
+    name: Literal["gspo"] = "gspo"
+    loss: str = "gspo"
+    clip_low: float | None = Field(3e-4, ge=0)
+    clip_high: float | None = Field(4e-4, ge=0)
+    kl: KlConfig = KlConfig()
+
+
+class CispoConfig(GrpoConfig):
+    """REINFORCE under a clipped importance weight without gradient, arXiv:2506.13585.
+
+    The paper sets no lower bound and leaves the upper one open; 5 is the value of arXiv:2510.13786.
+    """
+
+    name: Literal["cispo"] = "cispo"
+    loss: str = "cispo"
+    aggregation: Aggregation = "token_mean"
+    clip_low: float | None = Field(1.0, ge=0)
+    clip_high: float | None = Field(4.0, ge=0)
+    kl: KlConfig = KlConfig()
+
+
+class RemaxConfig(AlgorithmSettings):
+    """REINFORCE with the greedy completion's reward as baseline, arXiv:2310.10505; group size 1 is enough."""
+
+    name: Literal["remax"] = "remax"
+    advantage: str = "greedy_baseline"
+    loss: str = "reinforce"
+    aggregation: Aggregation = "sequence_sum"
+    kl: Annotated[KlConfig, _over(REWARD_KL)] = REWARD_KL
+
+
+class OpoConfig(AlgorithmSettings):
+    """Strictly on-policy REINFORCE with the variance-optimal, length-weighted baseline, arXiv:2505.23585."""
+
+    name: Literal["opo"] = "opo"
+    advantage: str = "optimal_baseline"
+    loss: str = "reinforce"
+    aggregation: Aggregation = "sequence_sum"
+
+
+class GpgConfig(AlgorithmSettings):
+    """Group policy gradient: centred rewards, corrected for the groups that carry no gradient, arXiv:2504.02546."""
+
+    name: Literal["gpg"] = "gpg"
+    advantage: str = "group_centred"
+    loss: str = "reinforce"
+    aggregation: Aggregation = "token_mean"
+    batch_scaling: Literal["none", "whiten", "informative_share"] = "informative_share"
+
+
+class SapoConfig(AlgorithmSettings):
+    """A soft gate in place of the clip, arXiv:2511.20347."""
+
+    name: Literal["sapo"] = "sapo"
+    advantage: str = "group_zscore"
+    loss: str = "sapo"
+    aggregation: Aggregation = "sequence_mean"
+    gate_positive: float = Field(1.0, gt=0)
+    """Temperature of the gate where the advantage is positive."""
+    gate_negative: float = Field(1.05, gt=0)
+    """Temperature elsewhere; larger closes faster."""
+
+
+class GmpoConfig(GrpoConfig):
+    """The geometric mean of a completion's ratios, each clipped in log space to (e^-0.4, e^0.4), arXiv:2507.20673."""
+
+    name: Literal["gmpo"] = "gmpo"
+    loss: str = "gmpo"
+    clip_low: float | None = Field(0.4, ge=0)
+    clip_high: float | None = Field(0.4, ge=0)
+    kl: KlConfig = KlConfig()
+
+
+AlgorithmConfig = Annotated[
+    GrpoConfig
+    | DrGrpoConfig
+    | DapoConfig
+    | RlooConfig
+    | ReinforcePpConfig
+    | ReinforcePpBaselineConfig
+    | GspoConfig
+    | CispoConfig
+    | RemaxConfig
+    | OpoConfig
+    | GpgConfig
+    | SapoConfig
+    | GmpoConfig,
+    Field(discriminator="name"),
+]
+
+
+def check_algorithm(config: AlgorithmSettings, *, group_size: int, max_new_tokens: int) -> None:
+    """Refuse what the rest of the run makes impossible.
+
+    Raises: ValueError: a group too small for the advantage, or an overlong buffer that does not fit under the limit.
+    """
+    if group_size < 2 and (config.advantage in GROUP_ADVANTAGES or config.informative_groups_only):
+        reason = f"advantage={config.advantage}" if config.advantage in GROUP_ADVANTAGES else "informative_groups_only=true"
+        raise ValueError(f"{reason} compares completions of one prompt and group_size={group_size}: set batch.group_size to at least 2")
+    if config.pass_k is not None and config.pass_k > group_size:
+        raise ValueError(f"pass_k={config.pass_k} draws more completions than a group has (group_size={group_size}): lower pass_k")
+    if config.overlong is not None and config.overlong.buffer_tokens is not None and config.overlong.buffer_tokens >= max_new_tokens:
+        raise ValueError(
+            f"overlong.buffer_tokens={config.overlong.buffer_tokens} must be smaller than max_new_tokens={max_new_tokens}: "
+            "set a smaller one, or null for a fifth of the limit"
+        )
