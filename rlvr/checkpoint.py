@@ -1,6 +1,7 @@
 """Checkpoints that are either whole or not there: written aside, fsynced, renamed, and only then does `latest` move.
 
-A checkpoint is a folder `step_000040` with a manifest of sizes and checksums. What is inside is the business of the writer that is passed in.
+A checkpoint is a folder `step_000040` with a manifest of sizes and checksums. What is in it
+is the business of the writer that is passed in.
 """
 
 from __future__ import annotations

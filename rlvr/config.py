@@ -206,6 +206,41 @@ class TrackingConfig(Settings):
     """Steps between saved rollout tables; 0: none."""
 
 
+class EarlyStopConfig(Settings):
+    """Ends supervised training once the model is good enough: a warm-up that goes on too long leaves reinforcement nothing to explore."""
+
+    data: DataConfig
+    """Validation problems; never the held-out test."""
+    verifier: VerifierConfig = VerifierConfig()
+    sampling: SamplingConfig = SamplingConfig()
+    accuracy: float = Field(0.3, gt=0, le=1)
+    """Sampled accuracy at which to stop."""
+    every: int = Field(25, ge=1)
+    """Steps between checks."""
+
+
+class SftConfig(Settings):
+    """One supervised training run on demonstrations."""
+
+    name: str | None = None
+    runs_folder: str = "runs"
+    seed: int = 0
+    num_steps: int = Field(1000, ge=1)
+    num_threads: int | None = Field(None, ge=1)
+    model: ModelConfig
+    data: DataConfig
+    """Rows with a response; the prompt is not trained on."""
+    samples_per_step: int = Field(64, ge=1)
+    tokens_per_microbatch: int = Field(4096, ge=1)
+    optimizer: OptimizerConfig = OptimizerConfig(learning_rate=1e-5)
+    early_stop: EarlyStopConfig | None = None
+    engine: EngineConfig = EngineConfig()
+    """Samples for the early stop."""
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    tracking: TrackingConfig = TrackingConfig()
+    deterministic: bool = True
+
+
 class RunConfig(Settings):
     """One training run."""
 

@@ -61,10 +61,14 @@ class Judge:
 
     def _check(self, problem: Problem, responses: Sequence[Completion], verdicts: object) -> None:
         if not isinstance(verdicts, Sequence) or len(verdicts) != len(responses):
-            raise VerifierError(f"verifier '{self.name}' must return {len(responses)} verdicts for problem '{problem.id}', got {verdicts!r}")
+            raise VerifierError(
+                f"verifier '{self.name}' must return {len(responses)} verdicts for problem '{problem.id}', but returned {verdicts!r}"
+            )
         for verdict in verdicts:
             if not isinstance(verdict, Verdict) or not math.isfinite(verdict.score):
-                raise VerifierError(f"verifier '{self.name}' returned {verdict!r} for problem '{problem.id}': not a Verdict with a finite score")
+                raise VerifierError(
+                    f"verifier '{self.name}' returned {verdict!r} for problem '{problem.id}': it must be a Verdict with a finite score"
+                )
 
 
 @dataclass(frozen=True, slots=True)

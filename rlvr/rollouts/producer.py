@@ -80,7 +80,7 @@ class Producer:
         try:
             await asyncio.wait({taking, self._task}, return_when=asyncio.FIRST_COMPLETED)
             if not taking.done():
-                raise _innermost(self._task.exception())
+                raise _first(self._task.exception())
             self._drops_since_take = 0
             self._pass_rates.clear()
             return taking.result()
@@ -136,15 +136,15 @@ class Producer:
         if self._drops_since_take > self._max_drops:
             histogram = ", ".join(f"{rate:g}: {count}" for rate, count in sorted(self._pass_rates.items()))
             raise NoLearningSignal(
-                f"dynamic sampling dropped {self._drops_since_take} groups for one step because all their completions score the same "
-                f"(mean score: groups — {histogram}). Mean 0: the problems are too hard or the answer format is never met; mean 1: they are "
-                "solved. Change the data, warm the model up, raise batch.group_size, or raise batch.max_resampling"
+                f"dynamic sampling dropped {self._drops_since_take} groups for one step because all completions of each score the same "
+                f"(mean score: groups — {histogram}). Mean 0: the problems are too hard or the answer format is never met; mean 1: they "
+                "are solved. Change the data, warm the model up, raise batch.group_size, or raise batch.max_resampling"
             )
 
 
-def _innermost(error: BaseException | None) -> BaseException:
-    """The one error inside nested groups of one, the group itself where there are several."""
+def _first(error: BaseException | None) -> BaseException:
+    """The first error inside nested groups: tasks that fail together fail for one reason."""
     assert error is not None, "the producer ends only by an error"
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+    while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error

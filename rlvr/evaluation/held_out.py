@@ -1,0 +1,97 @@
+"""Accuracy on problems that are never trained on, greedy and sampled, through the engine and the verifier that training uses."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from rlvr.engines.protocol import Engine
+from rlvr.rollouts.collector import Judge
+from rlvr.seeding import derive_seed
+from rlvr.types import Completion, Prompt, Sampling
+from verifiers.errors import VerifierError
+from verifiers.types import Verdict
+
+MAX_IN_FLIGHT = 512
+"""Problems handed to the engine at once; bounds memory, not speed."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOutResult:
+    """Shares of correct completions. `sampled_accuracy` is None when nothing was sampled; `num_failed` problems could not be judged."""
+
+    greedy_accuracy: float
+    sampled_accuracy: float | None
+    num_problems: int
+    num_failed: int
+    mean_tokens: float
+    truncated_share: float
+
+    def metrics(self) -> dict[str, float]:
+        """The result under the names of docs/metrics.md."""
+        values = {
+            "held_out/greedy_accuracy": self.greedy_accuracy,
+            "held_out/sampled_accuracy": self.sampled_accuracy,
+            "held_out/num_failed": float(self.num_failed),
+            "held_out/mean_tokens": self.mean_tokens,
+            "held_out/truncated_share": self.truncated_share,
+        }
+        return {name: value for name, value in values.items() if value is not None}
+
+
+async def evaluate_held_out(
+    prompts: Sequence[Prompt],
+    *,
+    engine: Engine,
+    judge: Judge,
+    sampling: Sampling,
+    num_samples: int,
+    seed: int,
+    advance: Callable[[int], None],
+) -> HeldOutResult:
+    """Answer each problem once greedily and `num_samples` times as in training; `advance` is told of each problem done.
+
+    Raises: VerifierError: not one problem could be judged.
+    """
+    limit = asyncio.Semaphore(MAX_IN_FLIGHT)
+    failures: list[VerifierError] = []
+
+    async def answer(index: int, prompt: Prompt) -> tuple[list[Completion], list[Verdict]] | None:
+        async with limit:
+            draws = [replace(sampling, temperature=0.0, num_samples=1)]
+            if num_samples > 0:
+                draws.append(replace(sampling, num_samples=num_samples, seed=derive_seed(seed, "held-out", index)))
+            async with asyncio.TaskGroup() as tasks:
+                running = [tasks.create_task(engine.generate(prompt.token_ids, draw)) for draw in draws]
+            completions = [completion for task in running for completion in task.result()]
+            try:
+                return completions, await judge(prompt.problem, completions)
+            except VerifierError as error:
+                failures.append(error)
+                return None
+            finally:
+                advance(1)
+
+    async with asyncio.TaskGroup() as tasks:
+        answers = [tasks.create_task(answer(index, prompt)) for index, prompt in enumerate(prompts)]
+    judged = [result for task in answers if (result := task.result()) is not None]
+    if not judged:
+        raise failures[0]
+    return _summarise(judged, num_failed=len(failures), num_samples=num_samples)
+
+
+def _summarise(judged: list[tuple[list[Completion], list[Verdict]]], *, num_failed: int, num_samples: int) -> HeldOutResult:
+    def share_correct(verdicts: list[Verdict]) -> float:
+        return sum(verdict.outcome == "correct" for verdict in verdicts) / len(verdicts)
+
+    sampled = [verdict for _, verdicts in judged for verdict in verdicts[1:]]
+    completions = [completion for completions, _ in judged for completion in completions]
+    return HeldOutResult(
+        greedy_accuracy=share_correct([verdicts[0] for _, verdicts in judged]),
+        sampled_accuracy=share_correct(sampled) if num_samples > 0 else None,
+        num_problems=len(judged) + num_failed,
+        num_failed=num_failed,
+        mean_tokens=sum(completion.num_tokens for completion in completions) / len(completions),
+        truncated_share=sum(completion.finish_reason == "length" for completion in completions) / len(completions),
+    )

@@ -1,0 +1,25 @@
+"""From a rollout to the train sample: prompt tokens masked, the policy's own tokens with their credit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rlvr.types import Rollout, TrainSample
+
+
+def policy_sample(rollout: Rollout, advantages: Sequence[float], *, group_index: int, scored: bool = True) -> TrainSample:
+    """Lay a completion behind its prompt; `advantages` has one entry per completion token.
+
+    `scored` False masks the whole sample: it then counts in no total. The stop token is part of the completion and stays in the loss:
+    without it the policy never learns to end its answer.
+    """
+    prompt, completion = rollout.prompt, rollout.completion
+    blank = (0.0,) * len(prompt.token_ids)
+    return TrainSample(
+        token_ids=prompt.token_ids + completion.token_ids,
+        loss_mask=(False,) * len(prompt.token_ids) + (scored,) * completion.num_tokens,
+        behavior_logprobs=blank + completion.logprobs,
+        advantages=blank + tuple(advantages),
+        policy_version=completion.first_version,
+        group_index=group_index,
+    )
