@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-from verifiers.errors import BadOption, BrokenPlugin, DuplicateName, UnknownName
+from verifiers.errors import BadOption, BrokenPlugin, DuplicateName, RegistryError, UnknownName
 from verifiers.types import Verifier
 
 
@@ -108,7 +108,7 @@ def build(name: str, options: Mapping[str, Any]) -> Verifier:
     except (TypeError, ValueError) as error:
         given = ", ".join(f"{key}={value!r}" for key, value in options.items()) or "no options"
         raise BadOption(f"verifier {name!r} refuses {given}: {error}") from error
-    except (BadOption, UnknownName, DuplicateName, BrokenPlugin):
+    except RegistryError:  # Of a part inside a composite; it says which.
         raise
     except Exception as error:  # Boundary: a plug-in's constructor.
         raise BrokenPlugin(f"verifier {name!r} cannot be built: {_describe(error)}") from error
