@@ -1,0 +1,84 @@
+"""The names under which a run reports its numbers, with what each means. `docs/metrics.md` explains them at length.
+
+Names are `group/what`. Everything that depends on the wall clock stands under `time/`, so that two runs can be compared bit for bit
+without it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+TIME_PREFIX = "time/"
+
+REWARD_MEAN = "reward/mean"
+REWARD_STD = "reward/std"
+ACCURACY = "accuracy/train"
+INFORMATIVE_SHARE = "groups/informative_share"
+ZERO_VARIANCE_SHARE = "groups/zero_variance_share"
+DROPPED_UNINFORMATIVE = "groups/dropped_uninformative"
+DROPPED_FAILED = "groups/dropped_failed"
+ZERO_ADVANTAGE_SHARE = "advantage/zero_share"
+MEAN_TOKENS = "completion/mean_tokens"
+TRUNCATED_SHARE = "completion/truncated_share"
+ENTROPY = "policy/entropy"
+APPROX_KL = "policy/approx_kl"
+REFERENCE_KL = "policy/reference_kl"
+CLIP_SHARE = "policy/clip_share"
+GRAD_NORM = "policy/grad_norm"
+LOSS = "policy/loss"
+LEARNING_RATE = "policy/learning_rate"
+RATIO_MAX = "policy/ratio_max"
+LOGPROB_DRIFT = "engine/logprob_drift"
+STALENESS_MEAN = "staleness/mean"
+STALENESS_MAX = "staleness/max"
+GREEDY_ACCURACY = "held_out/greedy_accuracy"
+SAMPLED_ACCURACY = "held_out/sampled_accuracy"
+SUPERVISED_LOSS = "supervised/loss"
+SUPERVISED_TOKENS = "supervised/tokens"
+STEP_SECONDS = "time/step_seconds"
+ROLLOUT_SECONDS = "time/rollout_seconds"
+UPDATE_SECONDS = "time/update_seconds"
+TOKENS_PER_SECOND = "time/tokens_per_second"
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One reported number. `label` is its short form on the progress display; None keeps it off the display."""
+
+    name: str
+    unit: str
+    meaning: str
+    label: str | None = None
+
+
+METRICS: tuple[Metric, ...] = (
+    Metric(REWARD_MEAN, "reward", "mean reward of all completions sampled for the step", "reward"),
+    Metric(REWARD_STD, "reward", "standard deviation of those rewards"),
+    Metric(ACCURACY, "share", "share of completions judged correct", "accuracy"),
+    Metric(INFORMATIVE_SHARE, "share", "share of groups whose completions did not all get the same reward", "informative"),
+    Metric(ZERO_VARIANCE_SHARE, "share", "share of sampled groups whose completions all got the same reward; one of the guards watches it"),
+    Metric(DROPPED_UNINFORMATIVE, "groups", "groups left out because all rewards were equal (dynamic sampling)"),
+    Metric(DROPPED_FAILED, "groups", "groups left out because the verifier could not judge them"),
+    Metric(ZERO_ADVANTAGE_SHARE, "share", "share of completions whose advantage is zero; at 1 the update changes nothing"),
+    Metric(MEAN_TOKENS, "tokens", "mean length of a completion, the stop token included", "tokens"),
+    Metric(TRUNCATED_SHARE, "share", "share of completions cut off at max_new_tokens", "truncated"),
+    Metric(ENTROPY, "nats/token", "mean entropy of the policy on the tokens it wrote", "entropy"),
+    Metric(APPROX_KL, "nats/token", "mean k3 estimate of the KL from the policy before the step to the updated policy"),
+    Metric(REFERENCE_KL, "nats/token", "mean k3 estimate of the KL from the policy to the frozen reference, where one is used", "kl"),
+    Metric(CLIP_SHARE, "share", "share of tokens whose ratio was clipped"),
+    Metric(GRAD_NORM, "norm", "global gradient norm before clipping", "grad norm"),
+    Metric(LOSS, "loss", "value of the whole objective"),
+    Metric(LEARNING_RATE, "1/step", "learning rate of the step"),
+    Metric(RATIO_MAX, "ratio", "largest ratio of new to old probability of a token"),
+    Metric(LOGPROB_DRIFT, "nats", "mean absolute difference of engine and policy log-probs on the same tokens"),
+    Metric(STALENESS_MEAN, "versions", "mean number of policy versions between sampling and training"),
+    Metric(STALENESS_MAX, "versions", "largest such number; never above batch.max_staleness"),
+    Metric(GREEDY_ACCURACY, "share", "share of held-out problems solved by the greedy completion", "held-out greedy"),
+    Metric(SAMPLED_ACCURACY, "share", "share of held-out completions at the training temperature that are correct", "held-out sampled"),
+    Metric(SUPERVISED_LOSS, "nats/token", "cross-entropy on given tokens (`rlvr sft`, or a supervised mix)", "loss"),
+    Metric(SUPERVISED_TOKENS, "tokens", "given tokens learned from in the step"),
+    Metric(STEP_SECONDS, "s", "wall time of the step"),
+    Metric(ROLLOUT_SECONDS, "s", "wall time spent sampling and judging"),
+    Metric(UPDATE_SECONDS, "s", "wall time spent on log-probs and updates"),
+    Metric(TOKENS_PER_SECOND, "tokens/s", "sampled tokens per second of wall time", "tok/s"),
+)
