@@ -1,0 +1,223 @@
+"""Advantage estimators: from the rewards of one group to per-token credit.
+
+Pure functions of a group, and one function for the whole batch, where some algorithms scale what the groups gave. No model, no sampling.
+Sums are taken in float64; a group whose rewards are all equal has advantages of exactly zero wherever the formula says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import comb
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from rlvr.algorithms import AlgorithmSettings
+from rlvr.registries import ADVANTAGES
+from rlvr.rewards import is_informative
+
+ZSCORE_EPS = 1e-6  # The paper divides by the bare standard deviation; this only keeps a nearly flat group finite.
+
+
+@dataclass(frozen=True, slots=True)
+class GroupRewards:
+    """What an advantage estimator sees of one group of G completions.
+
+    `lengths`: scored tokens. `greedy_reward`: that of the greedy completion, for ReMax. `token_penalties`: one [length] tensor a
+    completion, what each token costs (the KL in the reward, coefficient included); None where there is none.
+    """
+
+    rewards: Float[Tensor, " G"]
+    lengths: Int[Tensor, " G"]
+    greedy_reward: float | None = None
+    token_penalties: tuple[Tensor, ...] | None = None
+
+    @property
+    def returns(self) -> Float[Tensor, " G"]:
+        """Rewards less all their tokens' penalties, float64."""
+        rewards = self.rewards.double()
+        if self.token_penalties is None:
+            return rewards
+        return rewards - torch.stack([penalties.double().sum() for penalties in self.token_penalties])
+
+
+AdvantageFn = Callable[[GroupRewards], list[Tensor]]
+Sum = Callable[[Tensor], Tensor]
+
+
+def group_zscore(group: GroupRewards) -> list[Tensor]:
+    """Credit each completion with its reward's distance from the group's mean, in standard deviations.
+
+    A_i = (r_i - mean(r)) / (std(r) + eps), std with G - 1 in the denominator, eps = 1e-6. GRPO, arXiv:2402.03300, section 4.1.2; the
+    paper leaves G or G - 1 open, TRL and verl take G - 1.
+
+    Returns: one tensor per completion, [length], constant over its tokens.
+    Raises: ValueError: fewer than two completions.
+    Example: rewards 1, 0, 0, 0 have mean 1/4 and std 1/2, and give 1.5, -0.5, -0.5, -0.5 (up to eps).
+    """
+    centred = _centred(group, "group_zscore")
+    return _spread(centred / (group.returns.std() + ZSCORE_EPS), group)
+
+
+def group_centred(group: GroupRewards) -> list[Tensor]:
+    """Credit each completion with its reward minus the group's mean.
+
+    A_i = r_i - mean(r). Dr. GRPO, arXiv:2503.20783, section 3; also GPG (arXiv:2504.02546) and the REINFORCE++ baseline (arXiv:2501.03262).
+
+    Raises: ValueError: fewer than two completions.
+    Example: rewards 1, 0, 0, 0 give 0.75, -0.25, -0.25, -0.25.
+    """
+    return _spread(_centred(group, "group_centred"), group)
+
+
+def leave_one_out(group: GroupRewards) -> list[Tensor]:
+    """Credit each completion with its reward minus the mean reward of its siblings.
+
+    A_i = r_i - mean of r_j over j != i, which is G / (G - 1) times the centred reward. RLOO, arXiv:2402.14740, section 2.2.
+
+    Raises: ValueError: fewer than two completions.
+    Example: rewards 1, 0, 0, 0 give 1, -1/3, -1/3, -1/3.
+    """
+    size = len(group.rewards)
+    return _spread(_centred(group, "leave_one_out") * (size / max(size - 1, 1)), group)
+
+
+def optimal_baseline(group: GroupRewards) -> list[Tensor]:
+    """Credit each completion with its reward minus the length-weighted mean reward.
+
+    b = sum_i l_i r_i / sum_i l_i; A_i = r_i - b. The baseline of least variance if a completion's squared gradient norm grows with its
+    length. OPO, arXiv:2505.23585, section 3.
+
+    Raises: ValueError: fewer than two completions.
+    Example: rewards 1, 0 with lengths 1, 3 have b = 1/4 and give 0.75, -0.25.
+    """
+    returns, weights = group.returns, group.lengths.double()
+    if _is_flat(_centred(group, "optimal_baseline")):
+        return _spread(torch.zeros_like(returns), group)
+    return _spread(returns - (returns * weights).sum() / weights.sum(), group)
+
+
+def greedy_baseline(group: GroupRewards) -> list[Tensor]:
+    """Credit each completion with its reward minus that of the greedy completion of the same prompt.
+
+    A_i = r_i - r(greedy). ReMax, arXiv:2310.10505, algorithm 2. The greedy reward carries no penalty of its own.
+
+    Raises: ValueError: the group has no greedy reward.
+    Example: rewards 1, 0 with a greedy reward of 1 give 0, -1.
+    """
+    if group.greedy_reward is None:
+        raise ValueError("advantage greedy_baseline needs the reward of a greedy completion for each group: greedy_reward is None")
+    return _spread(group.returns - group.greedy_reward, group)
+
+
+def raw_reward(group: GroupRewards) -> list[Tensor]:
+    """Credit each token with the reward minus the penalties of that token and of all after it.
+
+    A_it = r_i - sum over s >= t of penalty_is: the undiscounted return from token t. REINFORCE++, arXiv:2501.03262, without a
+    group baseline; centring is left to the batch (`batch_scaling: whiten`).
+
+    Example: reward 1 with penalties 0.1, 0.2 gives 0.7, 0.8.
+    """
+    plain = [
+        torch.full((int(length),), float(reward), dtype=torch.float64) for reward, length in zip(group.rewards, group.lengths, strict=True)
+    ]
+    if group.token_penalties is not None:
+        plain = [credit - p.double().flip(0).cumsum(0).flip(0) for credit, p in zip(plain, group.token_penalties, strict=True)]
+    return [credit.float() for credit in plain]
+
+
+def pass_at_k(group: GroupRewards, k: int) -> list[Tensor]:
+    """Credit each completion with what it adds to the best of k, with the other k - 1 drawn from its siblings.
+
+    A_i = k * mean over the (k - 1)-subsets J of the siblings of (max(r_i, max_J r) - max_J r). The mean over i of A_i * grad log pi(o_i) is
+    an unbiased estimate of the gradient of E[max of k rewards]: the subtracted max is a baseline the completion itself does not enter.
+    PKPO, arXiv:2505.15201, `sloo_minus_one`, times G because the loss takes a mean over completions.
+
+    Raises: ValueError: k is below 2 or above the group's size.
+    Example: rewards 1, 1, 0, 0 and k = 2: a right completion beats 2 of its 3 siblings by 1, so 4/3, 4/3, 0, 0.
+    """
+    returns = group.returns
+    size = len(returns)
+    if not 2 <= k <= size:
+        raise ValueError(f"pass_at_k with k={k} in a group of {size}: k must be between 2 and the group's size")
+    credits = []
+    for index in range(size):
+        siblings = torch.cat([returns[:index], returns[index + 1 :]]).sort().values
+        # The m-th smallest sibling is the best of comb(m, k - 2) of the comb(size - 1, k - 1) subsets.
+        chances = torch.tensor([comb(m, k - 2) / comb(size - 1, k - 1) for m in range(size - 1)], dtype=torch.float64)
+        credits.append(k * (chances * (returns[index] - siblings).clamp(min=0)).sum())
+    return _spread(torch.stack(credits), group)
+
+
+def same(tensor: Tensor) -> Tensor:
+    """Return the tensor: the sum over one rank."""
+    return tensor
+
+
+def compute_advantages(groups: Sequence[GroupRewards], config: AlgorithmSettings, *, all_reduce_sum: Sum = same) -> list[list[Tensor]]:
+    """Return one [length] tensor for each completion of each group, float32.
+
+    `all_reduce_sum` adds a tensor over all ranks; what is scaled by the batch is scaled by the batch of all ranks.
+
+    Raises: RegistryError: no such advantage. ValueError: the advantage refuses a group.
+    """
+    if config.pass_k is not None:
+        advantages = [pass_at_k(group, config.pass_k) for group in groups]
+    else:
+        estimate: AdvantageFn = ADVANTAGES.get(config.advantage)
+        advantages = [estimate(group) for group in groups]
+    if config.batch_scaling == "whiten":
+        return whiten(advantages, all_reduce_sum=all_reduce_sum)
+    if config.batch_scaling == "informative_share":
+        return scale_by_informative_share(advantages, groups, all_reduce_sum=all_reduce_sum)
+    return advantages
+
+
+def whiten(advantages: Sequence[Sequence[Tensor]], *, all_reduce_sum: Sum = same) -> list[list[Tensor]]:
+    """Subtract the mean and divide by the standard deviation over all tokens of the batch.
+
+    A' = (A - mean(A)) / (std(A) + 1e-6), both over tokens, std with the number of tokens in the denominator. REINFORCE++,
+    arXiv:2501.03262. A batch without spread becomes exactly zero.
+
+    Example: two completions of one token with advantages 1 and 0 have mean 0.5 and std 0.5, and become 1 and -1 (up to eps).
+    """
+    values = torch.cat([credit.double() for group in advantages for credit in group] or [torch.zeros(0, dtype=torch.float64)])
+    total, count = all_reduce_sum(torch.stack([values.sum(), torch.tensor(float(values.numel()), dtype=torch.float64)]))
+    mean = total / count.clamp(min=1)
+    variance = all_reduce_sum(((values - mean) ** 2).sum()) / count.clamp(min=1)
+    scale = 0.0 if variance.sqrt() < ZSCORE_EPS else 1 / (variance.sqrt() + ZSCORE_EPS)
+    return [[((credit.double() - mean) * scale).float() for credit in group] for group in advantages]
+
+
+def scale_by_informative_share(
+    advantages: Sequence[Sequence[Tensor]], groups: Sequence[GroupRewards], *, all_reduce_sum: Sum = same
+) -> list[list[Tensor]]:
+    """Multiply by groups / informative groups, so that groups without gradient do not shrink the batch's.
+
+    alpha = B / (B - M), M groups of B having all rewards equal. GPG, arXiv:2504.02546, section 3.
+
+    Example: one informative group among four: everything times 4.
+    """
+    informative = sum(is_informative(group.returns.tolist()) for group in groups)
+    total, with_gradient = all_reduce_sum(torch.tensor([float(len(groups)), float(informative)], dtype=torch.float64))
+    alpha = float(total / with_gradient) if with_gradient > 0 else 1.0
+    return [[credit * alpha for credit in group] for group in advantages]
+
+
+def _centred(group: GroupRewards, name: str) -> Float[Tensor, " G"]:
+    """Return the returns minus their mean; exactly zero where all are equal, which floating point alone does not promise."""
+    returns = group.returns
+    if len(returns) < 2:
+        raise ValueError(f"advantage {name} compares completions of one prompt and got {len(returns)}: use a group size of at least 2")
+    return returns - returns.mean() if is_informative(returns.tolist()) else torch.zeros_like(returns)
+
+
+def _is_flat(centred: Tensor) -> bool:
+    return not bool(centred.any())
+
+
+def _spread(credits: Float[Tensor, " G"], group: GroupRewards) -> list[Tensor]:
+    """Repeat each completion's credit over its tokens."""
+    return [torch.full((int(length),), float(credit)) for credit, length in zip(credits, group.lengths, strict=True)]
