@@ -1,0 +1,145 @@
+"""Loads a causal language model and its tokenizer, and settles how it will be computed: device, types, attention, adapters."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import nn
+
+from rlvr.errors import ConfigError, MissingExtra
+from rlvr.logprobs import OutputHead
+from rlvr.policy.attention_check import choose_attention
+from rlvr.policy.forward import output_head
+
+if TYPE_CHECKING:
+    from rlvr.config import LoraConfig, ModelConfig
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A model ready to be trained and sampled from.
+
+    `model` is the causal language model, adapters injected where LoRA is on; `peft_model` the adapters' owner then. `compute_dtype` is the
+    type of matrix products. `attention` "packed" means the model's attention implementation is rlvr's; "padded" that it is its own.
+    """
+
+    model: nn.Module
+    tokenizer: Any
+    device: torch.device
+    compute_dtype: torch.dtype
+    attention: Literal["packed", "padded"]
+    peft_model: nn.Module | None = None
+    gradient_checkpointing: bool = False
+
+    @property
+    def decoder(self) -> nn.Module:
+        """Everything up to the hidden states the output projection sees."""
+        return self.model.get_decoder()
+
+    @property
+    def head(self) -> OutputHead:
+        return output_head(self.model)
+
+
+def load_model(config: ModelConfig) -> LoadedModel:
+    """Load by Hugging Face name or local folder; dropout is off, weights are of `weights_dtype`.
+
+    Raises: ConfigError: the folder is missing, holds no causal language model, or the settings are impossible here.
+    """
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    _check_folder(config.path)
+    device = _device(config.device)
+    options = {"revision": config.revision, "trust_remote_code": config.trust_remote_code}
+    try:
+        model = AutoModelForCausalLM.from_pretrained(config.path, dtype=torch.float32, **options)
+    except (OSError, ValueError, KeyError) as error:
+        raise ConfigError(f"model.path={config.path!r} cannot be loaded as a causal language model: {_first_line(error)}") from error
+    source = config.tokenizer or config.path
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source, **options)
+    except (OSError, ValueError, KeyError) as error:
+        raise ConfigError(f"no tokenizer in {source!r} ({_first_line(error)}): set model.tokenizer to a folder or name that has one") from error
+    return prepare_model(model, tokenizer, config, device=device)
+
+
+def prepare_model(model: nn.Module, tokenizer: Any, config: ModelConfig, *, device: torch.device | None = None) -> LoadedModel:
+    """Settle types, attention and adapters of a model that is already in memory."""
+    device = device or _device(config.device)
+    model = model.to(device=device, dtype=torch.float32).eval()
+    attention = choose_attention(model, config.attention)
+    if config.weights_dtype == "bfloat16":
+        model.to(torch.bfloat16)
+    peft_model = None if config.lora is None else _with_adapters(model, config.lora)
+    if config.gradient_checkpointing:
+        _checkpoint_layers(model)
+    return LoadedModel(model, tokenizer, device, compute_dtype(config.dtype, device), attention, peft_model, config.gradient_checkpointing)
+
+
+def compute_dtype(wanted: Literal["auto", "float32", "bfloat16"], device: torch.device) -> torch.dtype:
+    """Resolve `auto` to bfloat16 where the hardware multiplies it natively, float32 elsewhere."""
+    if wanted != "auto":
+        return getattr(torch, wanted)
+    if device.type == "cuda":
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return torch.bfloat16 if native else torch.float32
+
+
+def _device(wanted: Literal["auto", "cpu", "cuda"]) -> torch.device:
+    if wanted == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("model.device=cuda, but torch finds no CUDA device: set model.device=cpu or install a CUDA build of torch")
+    return torch.device(wanted)
+
+
+def _check_folder(path: str) -> None:
+    """Tell a missing folder from a Hugging Face name before transformers turns both into the same message."""
+    folder = Path(path).expanduser()
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise ConfigError(f"model.path={path!r} is a folder without config.json: give a folder written by save_pretrained")
+    elif folder.is_file():
+        raise ConfigError(f"model.path={path!r} is a file: give the folder that holds config.json")
+    elif path.startswith((".", "/", "~")) or path.count("/") > 1:
+        raise ConfigError(f"model.path={path!r} does not exist: give a save_pretrained folder or a Hugging Face name such as owner/name")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def _with_adapters(model: nn.Module, lora: LoraConfig) -> nn.Module:
+    try:
+        import peft
+    except ImportError as error:
+        raise MissingExtra("model.lora needs the extra: pip install 'rlvr[lora]'") from error
+    adapters = peft.LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=lora.target_modules,
+        task_type="CAUSAL_LM",
+    )
+    try:
+        return peft.get_peft_model(model, adapters).eval()
+    except ValueError as error:
+        raise ConfigError(f"model.lora.target_modules={lora.target_modules!r}: {_first_line(error)}") from error
+
+
+def _checkpoint_layers(model: nn.Module) -> None:
+    """Recompute layers in backward. Only the layers are put in training mode, which is what they ask before they recompute, not their
+    dropouts."""
+    from transformers.modeling_layers import GradientCheckpointingLayer
+
+    if not model.supports_gradient_checkpointing:
+        raise ConfigError(f"model.gradient_checkpointing=true, but {type(model).__name__} does not support it: set it to false")
+    model.gradient_checkpointing_enable({"use_reentrant": False})
+    for module in model.modules():
+        if isinstance(module, GradientCheckpointingLayer):
+            module.training = True

@@ -1,0 +1,302 @@
+"""Attention over a packed token axis: who sees whom comes from a `PackedLayout`, and no key is touched that no query of the row may see.
+
+Rows of like shape form a block; each block is one batched matrix product. On CPU the products are written out with their own backward,
+because PyTorch's fused kernel is slow there in bfloat16 (docs/decisions/0002); elsewhere, and for very long rows, the fused kernel is used.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from rlvr.attention import masked_attention, visible_keys
+from rlvr.batch import PackedLayout
+
+BLOCK_FILL = 0.7  # A row joins a block if its queries times keys fill at least this share of the block's largest row.
+PLAIN_MAX_AREA = 1 << 21  # Queries times keys past which the fused kernel's saved memory outweighs its slow backward.
+HIDDEN_SCORE = -1e30  # Far below every score and finite, so that a row seeing nothing averages instead of becoming NaN.
+
+
+@dataclass(frozen=True, slots=True)
+class _Block:
+    """Rows [R] of one shape: their tokens as indices into the packed axis."""
+
+    query_index: Tensor
+    query_mask: Tensor
+    key_index: Tensor
+    key_mask: Tensor
+    query_start: Tensor
+
+    def visible(self, sliding_window: int | None) -> Tensor:
+        """Tell which keys each query sees, [R, Q, K], or [1, Q, K] where all rows agree; padded keys are seen by none."""
+        rows = slice(0, 1) if self.uniform else slice(None)
+        steps = torch.arange(self.query_index.shape[1], device=self.query_index.device)
+        positions = self.query_start[rows, None] + steps
+        keys = torch.arange(self.key_index.shape[1], device=self.query_index.device).expand(positions.shape[0], -1)
+        return visible_keys(positions, keys, sliding_window) & self.key_mask[rows, None, :]
+
+    @property
+    def uniform(self) -> bool:
+        """Whether all rows have the same number of queries and keys."""
+        return bool(self.query_mask.all()) and bool(self.key_mask.all())
+
+    @property
+    def causal(self) -> bool:
+        return self.uniform and self.query_index.shape == self.key_index.shape
+
+
+@dataclass(frozen=True, slots=True)
+class _HeadIndex:
+    """Gathers tokens-by-heads rows [T * H, D] into the blocks' rows and back.
+
+    `gather` lists, block after block, the source of every (row, head, step); `padding` the places among them that are padding;
+    `scatter` the place of every (token, head), or None where a token stands in several places, as keys of a shared prompt do.
+    """
+
+    gather: Tensor
+    padding: Tensor
+    scatter: Tensor | None
+    num_rows: int
+
+
+class PackedAttention:
+    """The attention plan of one micro-batch; used for all layers of one forward pass and its backward."""
+
+    def __init__(self, layout: PackedLayout, *, num_tokens: int) -> None:
+        self._num_tokens = num_tokens
+        self._blocks = _make_blocks(layout)
+        self._plain = layout.query_index.device.type == "cpu" and all(
+            block.query_index.shape[1] * block.key_index.shape[1] <= PLAIN_MAX_AREA for block in self._blocks
+        )
+        self._queries_of: dict[int, _HeadIndex] = {}
+        self._keys_of: dict[int, _HeadIndex] = {}
+        self._hidden: dict[tuple[int | None, torch.dtype], list[Tensor]] = {}
+        self.windows: dict[int, int | None] = {}
+
+    def attend(
+        self,
+        layer: int,
+        query: Float[Tensor, "1 H T D"],
+        key: Float[Tensor, "1 Hkv T D"],
+        value: Float[Tensor, "1 Hkv T Dv"],
+        *,
+        scaling: float,
+        sliding_window: int | None,
+        softcap: float | None,
+    ) -> Float[Tensor, "1 T H Dv"]:
+        """Let every packed token attend within its row; computes in autocast's type where autocast is on."""
+        self.windows[layer] = sliding_window
+        device = query.device.type
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else query.dtype
+        rows = [_token_major(states, dtype) for states in (query, key, value)]
+        return self.attend_rows(*rows, layer=layer, scaling=scaling, sliding_window=sliding_window, softcap=softcap).unsqueeze(0)
+
+    def attend_rows(
+        self,
+        query: Float[Tensor, "T H D"],
+        key: Float[Tensor, "T Hkv D"],
+        value: Float[Tensor, "T Hkv Dv"],
+        *,
+        layer: int,
+        scaling: float,
+        sliding_window: int | None = None,
+        softcap: float | None = None,
+    ) -> Float[Tensor, "T H Dv"]:
+        """Do what `attend` does on token-major states of one type, the form in which projections produce them."""
+        with torch.autocast(query.device.type, enabled=False):
+            if self._plain and softcap is None:
+                return _PlainAttention.apply(query, key, value, self, scaling, sliding_window)
+            return self._fused(query, key, value, scaling, sliding_window, softcap)
+
+    def _fused(self, query: Tensor, key: Tensor, value: Tensor, scaling: float, window: int | None, softcap: float | None) -> Tensor:
+        num_heads, num_key_heads = query.shape[1], key.shape[1]
+        queries = _Gather.apply(query.flatten(0, 1), self.queries(num_heads))
+        keys, values = (_Gather.apply(states.flatten(0, 1), self.keys(num_key_heads)) for states in (key, value))
+        attended = []
+        query_from = key_from = 0
+        for block in self._blocks:
+            num_rows, query_length = block.query_index.shape
+            key_length = block.key_index.shape[1]
+            query_to = query_from + num_rows * num_heads * query_length
+            key_to = key_from + num_rows * num_key_heads * key_length
+            block_queries = queries[query_from:query_to].view(num_rows, num_heads, query_length, -1)
+            block_keys, block_values = (s[key_from:key_to].view(num_rows, num_key_heads, key_length, -1) for s in (keys, values))
+            visible = None if block.causal and window is None else self._visible_or_padding(block, window)
+            out = masked_attention(block_queries, block_keys, block_values, visible, scaling=scaling, softcap=softcap)
+            attended.append(out.reshape(num_rows * num_heads * query_length, -1))
+            query_from, key_from = query_to, key_to
+        return _Scatter.apply(torch.cat(attended), self.queries(num_heads)).view(query.shape[0], num_heads, -1)
+
+    @staticmethod
+    def _visible_or_padding(block: _Block, window: int | None) -> Tensor:
+        # Queries that are padding see everything: a row that sees nothing is NaN in the fused kernel.
+        return (block.visible(window) | ~block.query_mask[: 1 if block.uniform else None, :, None]).unsqueeze(1)
+
+    @property
+    def blocks(self) -> list[_Block]:
+        return self._blocks
+
+    def queries(self, num_heads: int) -> _HeadIndex:
+        if num_heads not in self._queries_of:
+            pairs = [(block.query_index, block.query_mask) for block in self._blocks]
+            self._queries_of[num_heads] = _head_index(pairs, num_heads, self._num_tokens)
+        return self._queries_of[num_heads]
+
+    def keys(self, num_heads: int) -> _HeadIndex:
+        if num_heads not in self._keys_of:
+            pairs = [(block.key_index, block.key_mask) for block in self._blocks]
+            self._keys_of[num_heads] = _head_index(pairs, num_heads, self._num_tokens)
+        return self._keys_of[num_heads]
+
+    def hidden_scores(self, window: int | None, dtype: torch.dtype) -> list[Tensor]:
+        """What to add to each block's scores so that keys out of sight get no weight, [R or 1, 1, Q, K]."""
+        if (window, dtype) not in self._hidden:
+            masks = [block.visible(window).unsqueeze(1) for block in self._blocks]
+            self._hidden[window, dtype] = [torch.zeros(m.shape, dtype=dtype, device=m.device).masked_fill_(~m, HIDDEN_SCORE) for m in masks]
+        return self._hidden[window, dtype]
+
+
+def _token_major(states: Float[Tensor, "1 H T D"], dtype: torch.dtype) -> Float[Tensor, "T H D"]:
+    return states.to(dtype).squeeze(0).transpose(0, 1).contiguous()
+
+
+def _make_blocks(layout: PackedLayout) -> list[_Block]:
+    """Group rows of like shape, so that little is computed on the padding between them."""
+    query_lengths = layout.query_mask.sum(1).tolist()
+    key_lengths = layout.key_mask.sum(1).tolist()
+    order = sorted(range(len(query_lengths)), key=lambda r: (-key_lengths[r], -query_lengths[r], r))
+    groups: list[list[int]] = []
+    longest_query = longest_key = 0
+    for row in order:
+        wider = max(longest_query, query_lengths[row])
+        if not groups or query_lengths[row] * key_lengths[row] < BLOCK_FILL * wider * longest_key:
+            groups.append([])
+            wider, longest_key = query_lengths[row], key_lengths[row]
+        groups[-1].append(row)
+        longest_query = wider
+    blocks = []
+    for group in groups:
+        rows = torch.tensor(group, device=layout.query_index.device)
+        query_length, key_length = max(query_lengths[r] for r in group), max(key_lengths[r] for r in group)
+        blocks.append(
+            _Block(
+                layout.query_index[rows, :query_length],
+                layout.query_mask[rows, :query_length],
+                layout.key_index[rows, :key_length],
+                layout.key_mask[rows, :key_length],
+                layout.query_start[rows],
+            )
+        )
+    return blocks
+
+
+def _head_index(pairs: list[tuple[Tensor, Tensor]], num_heads: int, num_tokens: int) -> _HeadIndex:
+    device = pairs[0][0].device
+    heads = torch.arange(num_heads, device=device)[None, :, None]
+    gather = torch.cat([(index[:, None, :] * num_heads + heads).flatten() for index, _ in pairs])
+    present = torch.cat([mask[:, None, :].expand(-1, num_heads, -1).flatten() for _, mask in pairs])
+    places = present.nonzero().squeeze(1)
+    scatter = None
+    if len(places) == num_tokens * num_heads:
+        scatter = torch.empty(num_tokens * num_heads, dtype=torch.long, device=device)
+        scatter[gather[places]] = places
+    return _HeadIndex(gather, (~present).nonzero().squeeze(1), scatter, num_tokens * num_heads)
+
+
+def _collect(rows: Tensor, index: _HeadIndex) -> Tensor:
+    """Sum, for every (token, head), the rows that stand for it; float32 sums where there are several."""
+    if index.scatter is not None:
+        return rows.index_select(0, index.scatter)
+    rows = rows.index_fill(0, index.padding, 0.0) if len(index.padding) else rows
+    out = torch.zeros(index.num_rows, rows.shape[1], dtype=torch.float32, device=rows.device)
+    return out.index_add_(0, index.gather, rows.float()).to(rows.dtype)
+
+
+class _Gather(torch.autograd.Function):
+    """Rows [T * H, D] to block rows; the gradient of a padded place is dropped."""
+
+    @staticmethod
+    def forward(ctx, rows: Tensor, index: _HeadIndex) -> Tensor:
+        ctx.index = index
+        return rows.index_select(0, index.gather)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
+        return _collect(grad, ctx.index), None
+
+
+class _Scatter(torch.autograd.Function):
+    """Block rows back to rows [T * H, D]; a padded place gets gradient zero."""
+
+    @staticmethod
+    def forward(ctx, rows: Tensor, index: _HeadIndex) -> Tensor:
+        ctx.index = index
+        return _collect(rows, index)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
+        return grad.index_select(0, ctx.index.gather).index_fill_(0, ctx.index.padding, 0.0), None
+
+
+class _PlainAttention(torch.autograd.Function):
+    """softmax(Q K^T * scaling + hidden) V, block by block, query heads of one key head side by side so that keys are never repeated."""
+
+    @staticmethod
+    def forward(ctx, query: Tensor, key: Tensor, value: Tensor, plan: PackedAttention, scaling: float, window: int | None) -> Tensor:
+        num_heads, num_key_heads = query.shape[1], key.shape[1]
+        query_heads, key_heads = plan.queries(num_heads), plan.keys(num_key_heads)
+        queries = query.view(-1, query.shape[2]).index_select(0, query_heads.gather)
+        keys = key.view(-1, key.shape[2]).index_select(0, key_heads.gather)
+        values = value.view(-1, value.shape[2]).index_select(0, key_heads.gather)
+        attended = torch.empty(len(queries), value.shape[2], dtype=value.dtype, device=value.device)
+        weights = []
+        for block, hidden, q, k, v, out in _per_block(plan, window, num_heads, num_key_heads, queries, keys, values, attended):
+            scores = torch.baddbmm(q.new_empty(()), q, k.transpose(1, 2), beta=0, alpha=scaling)
+            scores.view(block.query_index.shape[0], num_heads, -1, k.shape[1]).add_(hidden)
+            weights.append(torch.softmax(scores, -1))
+            torch.bmm(weights[-1], v, out=out)
+        ctx.save_for_backward(queries, keys, values, *weights)
+        ctx.plan, ctx.scaling, ctx.window, ctx.num_heads, ctx.num_key_heads = plan, scaling, window, num_heads, num_key_heads
+        return _collect(attended, query_heads).view(query.shape[0], num_heads, -1)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
+        queries, keys, values, *weights = ctx.saved_tensors
+        plan, num_heads, num_key_heads = ctx.plan, ctx.num_heads, ctx.num_key_heads
+        query_heads, key_heads = plan.queries(num_heads), plan.keys(num_key_heads)
+        grads = grad.reshape(-1, grad.shape[2]).index_select(0, query_heads.gather).index_fill_(0, query_heads.padding, 0.0)
+        grad_queries, grad_keys, grad_values = torch.empty_like(queries), torch.empty_like(keys), torch.empty_like(values)
+        blocks = _per_block(
+            plan, ctx.window, num_heads, num_key_heads, queries, keys, values, grads, grad_queries, grad_keys, grad_values
+        )
+        for (_, _, q, k, v, g, grad_q, grad_k, grad_v), weight in zip(blocks, weights, strict=True):
+            torch.bmm(weight.transpose(1, 2), g, out=grad_v)
+            grad_scores = torch.ops.aten._softmax_backward_data(torch.bmm(g, v.transpose(1, 2)), weight, -1, weight.dtype)
+            torch.baddbmm(grad_q, grad_scores, k, beta=0, alpha=ctx.scaling, out=grad_q)
+            torch.baddbmm(grad_k, grad_scores.transpose(1, 2), q, beta=0, alpha=ctx.scaling, out=grad_k)
+        shape = grad.shape[0]
+        return (
+            _collect(grad_queries, query_heads).view(shape, num_heads, -1),
+            _collect(grad_keys, key_heads).view(shape, num_key_heads, -1),
+            _collect(grad_values, key_heads).view(shape, num_key_heads, -1),
+            None,
+            None,
+            None,
+        )
+
+
+def _per_block(plan: PackedAttention, window: int | None, num_heads: int, num_key_heads: int, queries: Tensor, keys: Tensor, values: Tensor, *more: Tensor):
+    """Cut gathered rows into blocks, [R * Hkv, (H / Hkv) * Q or K, D] each; `more` are shaped like queries or keys, told by their length."""
+    query_from = key_from = 0
+    for block, hidden in zip(plan.blocks, plan.hidden_scores(window, queries.dtype), strict=True):
+        num_rows = block.query_index.shape[0]
+        query_to = query_from + num_rows * num_heads * block.query_index.shape[1]
+        key_to = key_from + num_rows * num_key_heads * block.key_index.shape[1]
+        batch = num_rows * num_key_heads
+        as_queries = [t[query_from:query_to].view(batch, -1, t.shape[1]) for t in (queries, *more[: 2 if len(more) > 1 else 1])]
+        as_keys = [t[key_from:key_to].view(batch, -1, t.shape[1]) for t in (keys, values, *more[2:])]
+        yield block, hidden, as_queries[0], as_keys[0], as_keys[1], *as_queries[1:], *as_keys[2:]
+        query_from, key_from = query_to, key_to
