@@ -113,6 +113,17 @@ def parse_override(text: str) -> Override:
     return Override(text, keys, parsed["value"] if isinstance(parsed, dict) else None)
 
 
+def read_options(overrides: Sequence[str]) -> dict[str, Any]:
+    """Return `a.b=c` arguments as nested mappings, for options that their receiver checks.
+
+    Raises: ConfigError: an argument is malformed.
+    """
+    data: dict[str, Any] = {}
+    for text in overrides:
+        _set(data, parse_override(text))
+    return data
+
+
 def plain_settings(config: BaseModel, unless: BaseModel | None = None) -> dict[str, Any]:
     """Return what was set explicitly as nested mappings, with the names that select classes always among it.
 

@@ -12,15 +12,16 @@ A YAML file is the same without code. A bare name (`arithmetic_grpo`) is a recip
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
 from rlvr.config import RunConfig, SftConfig
-from rlvr.config_files import read_yaml
+from rlvr.config_files import read_yaml, resolve
 from rlvr.errors import ConfigError
 from rlvr.setting_paths import suggest
 
@@ -75,6 +76,64 @@ def find_source(source: str) -> Path:
 def bundled_recipes() -> list[str]:
     """Return the short names of the recipes in the `recipes` package: its files with a `config`."""
     return sorted(path.stem for path in _recipes_folder().glob("*.py") if "\nconfig = " in path.read_text(encoding="utf-8"))
+
+
+def describe_recipe(name: str) -> str:
+    """Return the first line of a bundled recipe's documentation, without running it."""
+    tree = ast.parse((_recipes_folder() / f"{name}.py").read_text(encoding="utf-8"))
+    return (ast.get_docstring(tree) or "").partition("\n")[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a command line asks for: validated settings, notes on how they came to be, and how to start."""
+
+    config: RecipeConfig
+    notes: tuple[str, ...]
+    main: Main | None
+
+    def start(self, resume: Path | None) -> None:
+        """Run the recipe's own `main`, or the training at once."""
+        if self.main is not None:
+            self.main(self.config, resume=resume)
+            return
+        import rlvr.run
+
+        if isinstance(self.config, SftConfig):
+            rlvr.run.sft(self.config, resume=resume)
+        else:
+            rlvr.run.train(self.config, resume=resume)
+
+
+def plan(kind: type[RecipeConfig], source: str | None, overrides: Sequence[str], resume: Path | None) -> Plan:
+    """Read what the command line names. A resumed run goes on with its saved settings; overrides are laid over them.
+
+    Raises: ConfigError: there is nothing to run, or a setting is wrong.
+    """
+    if source is not None and "=" in source and not Path(source).exists():
+        source, overrides = None, [source, *overrides]
+    if source is None and resume is None:
+        raise ConfigError(f"name a recipe or a YAML file; the bundled recipes are: {', '.join(bundled_recipes()) or 'none'}")
+    recipe = load_recipe(source, kind) if source is not None else None
+    base: RecipeConfig | dict[str, object] = recipe.config if recipe is not None else {}
+    if resume is not None:
+        base = read_yaml(saved_config(resume))
+    resolved = resolve(kind, base, overrides)
+    return Plan(resolved.config, resolved.notes, recipe.main if recipe is not None else None)
+
+
+def saved_config(run: Path) -> Path:
+    """Return the settings file of an existing run.
+
+    Raises: ConfigError: the folder is not a run.
+    """
+    path = run / "config.yaml"
+    if not run.is_dir():
+        near = sorted(str(other.parent) for other in run.parent.glob("*/config.yaml")) if run.parent.is_dir() else []
+        raise ConfigError(f"--resume {run}: there is no such folder{suggest(str(run), near) if near else ''}")
+    if not path.is_file():
+        raise ConfigError(f"--resume {run}: there is no config.yaml in it, so it is not a run that rlvr started")
+    return path
 
 
 def run(file: str) -> None:

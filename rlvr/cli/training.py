@@ -1,0 +1,81 @@
+"""`rlvr train` and `rlvr sft`: from a recipe or a YAML file with overrides to a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rlvr.cli import app
+
+Source = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="RECIPE.py | CONFIG.yaml | NAME",
+        help="A recipe, a YAML file with settings, or the short name of a recipe that comes with rlvr.",
+        show_default=False,
+    ),
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[KEY=VALUE]...", help="Settings that replace the recipe's; `rlvr list settings` shows them all.", show_default=False
+    ),
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Check settings, model, data, verifier and folders, predict memory; start nothing.")
+]
+Resume = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="RUN", help="Go on from the last checkpoint of this run folder, with the settings saved there.", show_default=False
+    ),
+]
+
+
+@app.command(rich_help_panel="Learn")
+def train(source: Source = None, overrides: Overrides = None, dry_run: DryRun = False, resume: Resume = None) -> None:
+    """Train a policy by reinforcement learning.
+
+    [bold]Examples[/bold]
+
+    rlvr train arithmetic_grpo
+
+    rlvr train recipes/gsm8k_grpo.py model.path=Qwen/Qwen3-0.6B num_steps=200 --dry-run
+
+    rlvr train my.yaml algorithm.name=dapo algorithm.clip_high=0.3 verifier.options.parts.0.weight=2
+
+    rlvr train --resume runs/my-run num_steps=400
+    """
+    from rlvr.config import RunConfig
+
+    _run(RunConfig, source, overrides, dry_run, resume)
+
+
+@app.command(rich_help_panel="Learn")
+def sft(source: Source = None, overrides: Overrides = None, dry_run: DryRun = False, resume: Resume = None) -> None:
+    """Train a policy on demonstrations, for example to warm it up before reinforcement learning.
+
+    [bold]Examples[/bold]
+
+    rlvr sft warmup.yaml model.path=runs/base data.path=demonstrations.jsonl
+
+    rlvr sft --resume runs/warmup
+    """
+    from rlvr.config import SftConfig
+
+    _run(SftConfig, source, overrides, dry_run, resume)
+
+
+def _run(kind: type, source: str | None, overrides: list[str] | None, dry_run: bool, resume: Path | None) -> None:
+    from rlvr.recipe import plan
+
+    planned = plan(kind, source, overrides or [], resume)
+    for note in planned.notes:
+        typer.echo(f"note: {note}", err=True)
+    if dry_run:
+        from rlvr.dry_run import check_run
+
+        raise typer.Exit(0 if check_run(planned.config, resume=resume) else 2)
+    planned.start(resume)
