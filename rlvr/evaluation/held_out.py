@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 
 from rlvr.engines.protocol import Engine
 from rlvr.rollouts.collector import Judge
@@ -28,16 +28,29 @@ class HeldOutResult:
     mean_tokens: float
     truncated_share: float
 
+    @property
+    def score(self) -> float:
+        """What the best checkpoint is chosen by: the sampled accuracy, the greedy one where nothing was sampled."""
+        return self.greedy_accuracy if self.sampled_accuracy is None else self.sampled_accuracy
+
     def metrics(self) -> dict[str, float]:
         """The result under the names of docs/metrics.md."""
-        values = {
-            "held_out/greedy_accuracy": self.greedy_accuracy,
-            "held_out/sampled_accuracy": self.sampled_accuracy,
-            "held_out/num_failed": float(self.num_failed),
-            "held_out/mean_tokens": self.mean_tokens,
-            "held_out/truncated_share": self.truncated_share,
-        }
-        return {name: value for name, value in values.items() if value is not None}
+        values = {f"held_out/{field.name}": getattr(self, field.name) for field in fields(self)}
+        return {name: float(value) for name, value in values.items() if value is not None}
+
+    @classmethod
+    def from_metrics(cls, metrics: Mapping[str, float | None]) -> HeldOutResult | None:
+        """Read back what `metrics` wrote; None where there is nothing of it."""
+        if "held_out/num_problems" not in metrics:
+            return None
+        values = {field.name: metrics.get(f"held_out/{field.name}") for field in fields(cls)}
+        return cls(**{**values, "num_problems": int(values["num_problems"]), "num_failed": int(values["num_failed"])})
+
+    def summary(self) -> str:
+        """The accuracies in words."""
+        sampled = "" if self.sampled_accuracy is None else f", {self.sampled_accuracy:.1%} sampled"
+        failed = f", {self.num_failed} could not be judged" if self.num_failed else ""
+        return f"{self.greedy_accuracy:.1%} greedy{sampled} of {self.num_problems} held-out problems{failed}"
 
 
 async def evaluate_held_out(

@@ -41,7 +41,6 @@ class Collector:
         greedy_completions = greedy.result() if self.greedy_baseline else []
         verdicts = await self.judge(prompt.problem, [*completions, *greedy_completions])
         rollouts = [
-            Rollout(prompt, completion, verdict)
-            for completion, verdict in zip([*completions, *greedy_completions], verdicts, strict=True)
+            Rollout(prompt, completion, verdict) for completion, verdict in zip([*completions, *greedy_completions], verdicts, strict=True)
         ]
         return RolloutGroup(index, tuple(rollouts[: len(completions)]), rollouts[-1] if self.greedy_baseline else None)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -47,6 +47,7 @@ class Producer:
         is_informative: Callable[[RolloutGroup], bool],
         max_drops_per_step: int,
         max_failure_rate: float,
+        failures: Iterable[bool] = (),
     ) -> None:
         self._buffer = buffer
         self._collector = collector
@@ -54,7 +55,7 @@ class Producer:
         self._is_informative = is_informative
         self._max_drops = max_drops_per_step
         self._max_failure_rate = max_failure_rate
-        self._failures: deque[bool] = deque(maxlen=FAILURE_WINDOW)
+        self._failures: deque[bool] = deque(failures, maxlen=FAILURE_WINDOW)
         self._pass_rates: Counter[float] = Counter()
         self._drops_since_take = 0
         self._task: asyncio.Task[None] | None = None
@@ -91,6 +92,11 @@ class Producer:
         """Return the counts since the last call and begin anew."""
         counts, self.counts = self.counts, ProducerCounts()
         return counts
+
+    @property
+    def failures(self) -> tuple[bool, ...]:
+        """For each of the last groups, oldest first, whether the verifier failed at it; part of a checkpoint."""
+        return tuple(self._failures)
 
     @property
     def failure_rate(self) -> float:

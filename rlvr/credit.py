@@ -1,0 +1,101 @@
+"""From scored groups to train samples: rewards, advantages, and which tokens count."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from rlvr.advantages import GroupRewards, compute_advantages
+from rlvr.algorithms import AlgorithmConfig
+from rlvr.policy.protocol import Policy
+from rlvr.rewards import kl_token_penalties, shape_rewards
+from rlvr.rollouts.samples import policy_sample
+from rlvr.types import RolloutGroup, TrainSample
+
+
+@dataclass(frozen=True, slots=True)
+class CreditedGroup:
+    """A group with one reward, one mean advantage and one train sample per rollout.
+
+    `penalty_kl` is each completion's KL from the reference, nats, where it is part of the reward.
+    """
+
+    group: RolloutGroup
+    rewards: tuple[float, ...]
+    advantages: tuple[float, ...]
+    samples: tuple[TrainSample, ...]
+    penalty_kl: tuple[float, ...] = ()
+
+
+def credit_groups(
+    groups: Sequence[RolloutGroup], config: AlgorithmConfig, *, policy: Policy, kl_coefficient: float, max_new_tokens: int
+) -> tuple[CreditedGroup, ...]:
+    """Shape the rewards, estimate advantages over each group (and the batch), lay out the samples.
+
+    A truncated completion keeps its place in the group's baseline; with `mask_truncated` it is not itself learned from.
+    """
+    rewards = [shape_rewards(group.rollouts, config, max_new_tokens=max_new_tokens) for group in groups]
+    penalties = _penalties(groups, config, policy, kl_coefficient)
+    seen = [
+        GroupRewards(
+            rewards=torch.tensor(group_rewards, dtype=torch.float64),
+            lengths=torch.tensor([rollout.completion.num_tokens for rollout in group.rollouts]),
+            greedy_reward=shape_rewards([group.greedy], config, max_new_tokens=max_new_tokens)[0] if group.greedy else None,
+            token_penalties=group_penalties,
+        )
+        for group, group_rewards, group_penalties in zip(groups, rewards, penalties, strict=True)
+    ]
+    advantages = compute_advantages(seen, config)
+    return tuple(
+        CreditedGroup(
+            group=group,
+            rewards=tuple(group_rewards),
+            advantages=tuple(float(credit.mean()) for credit in credits),
+            samples=_samples(group, credits, config),
+            penalty_kl=tuple(float(p.sum()) / kl_coefficient for p in group_penalties or ()),
+        )
+        for group, group_rewards, credits, group_penalties in zip(groups, rewards, advantages, penalties, strict=True)
+    )
+
+
+def _samples(group: RolloutGroup, credits: Sequence[Tensor], config: AlgorithmConfig) -> tuple[TrainSample, ...]:
+    return tuple(
+        policy_sample(
+            rollout,
+            credit.tolist(),
+            group_index=group.index,
+            scored=not (config.mask_truncated and rollout.completion.finish_reason == "length"),
+        )
+        for rollout, credit in zip(group.rollouts, credits, strict=True)
+    )
+
+
+def _penalties(
+    groups: Sequence[RolloutGroup], config: AlgorithmConfig, policy: Policy, kl_coefficient: float
+) -> list[tuple[Tensor, ...] | None]:
+    """What each completion token costs in the reward for leaving the reference; None for each group where the KL is not in the reward."""
+    if config.kl.where != "reward" or kl_coefficient == 0:
+        return [None] * len(groups)
+    samples = [
+        policy_sample(rollout, (0.0,) * rollout.completion.num_tokens, group_index=group.index)
+        for group in groups
+        for rollout in group.rollouts
+    ]
+    current, reference = policy.logprobs(samples), policy.logprobs(samples, reference=True)
+    flat = iter(zip(samples, current, reference, strict=True))
+    penalties: list[tuple[Tensor, ...] | None] = []
+    for group in groups:
+        of_group = []
+        for rollout in group.rollouts:
+            _, ours, theirs = next(flat)
+            written = slice(len(rollout.prompt.token_ids), None)
+            of_group.append(
+                kl_token_penalties(
+                    torch.tensor(ours[written]), torch.tensor(theirs[written]), coefficient=kl_coefficient, estimator=config.kl.estimator
+                )
+            )
+        penalties.append(tuple(of_group))
+    return penalties

@@ -1,0 +1,253 @@
+"""A whole training run: build the parts, step, log, guard, evaluate, save; and go on where a killed run stopped."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack, ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from rlvr.config import RunConfig
+from rlvr.evaluation.held_out import HeldOutResult, evaluate_held_out
+from rlvr.guards import GuardState
+from rlvr.rewards import KlController, is_informative
+from rlvr.rollouts.buffer import RolloutBuffer
+from rlvr.rollouts.collector import Collector, Judge
+from rlvr.rollouts.producer import Producer
+from rlvr.run_data import RunData, load_run_data
+from rlvr.run_folder import Resumption, RunFolder, create_run_folder, find_resumption
+from rlvr.run_state import RunState, load_state, save_state
+from rlvr.session import Session, open_session
+from rlvr.step_metrics import rollout_rows, step_metrics
+from rlvr.supervised import Demonstrations
+from rlvr.tracking.metrics import MetricsLog, read_metrics
+from rlvr.tracking.progress import Progress, StepReport, open_progress
+from rlvr.tracking.rollout_table import RolloutTable
+from rlvr.tracking.sinks import RunLabel, Sink, open_sinks
+from rlvr.trainer import Trainer
+from rlvr.types import RolloutGroup, Sampling
+from verifiers.registry import build
+
+
+@dataclass(frozen=True, slots=True)
+class TrainResult:
+    """Where the run lies and what it gained on held-out problems; `first` and `last` are None where nothing was held out."""
+
+    folder: Path
+    export: Path
+    first: HeldOutResult | None
+    last: HeldOutResult | None
+
+    def summary(self) -> str:
+        """One line: held-out accuracy before and after."""
+        if self.first is None or self.last is None:
+            return f"run: {self.folder}"
+        text = f"held-out accuracy: {self.first.greedy_accuracy:.3f} -> {self.last.greedy_accuracy:.3f} greedy"
+        if self.first.sampled_accuracy is not None and self.last.sampled_accuracy is not None:
+            text += f", {self.first.sampled_accuracy:.2f} -> {self.last.sampled_accuracy:.2f} sampled"
+        return f"{text} ({self.last.num_problems} problems) run: {self.folder}"
+
+
+def train(config: RunConfig, *, resume: Path | None = None) -> TrainResult:
+    """Train to `num_steps` and return the result; with `resume`, go on from that run's (or checkpoint's) state.
+
+    Raises: ConfigError, DataError, CheckpointError: before anything is trained. TrainingStopped: a guard ended the run.
+    """
+    resumption = find_resumption(resume) if resume is not None else None
+    folder = resumption.folder if resumption is not None else create_run_folder(config, kind=config.algorithm.name)
+    with open_progress(f"{config.algorithm.name} · {folder.path}") as progress:
+        return asyncio.run(_train(config, folder, resumption, progress))
+
+
+async def _train(config: RunConfig, folder: RunFolder, resumption: Resumption | None, progress: Progress) -> TrainResult:
+    async with AsyncExitStack() as stack:
+        session = await stack.enter_async_context(
+            open_session(
+                config.model,
+                optimizer=config.optimizer,
+                engine=config.engine,
+                temperature=config.sampling.temperature,
+                num_updates=config.num_steps * config.batch.minibatches_per_step,
+                needs_reference=config.algorithm.needs_reference,
+                num_threads=config.num_threads,
+                deterministic=config.deterministic,
+            )
+        )
+        data = load_run_data(config, session.loaded.tokenizer)
+        for note in data.notes:
+            progress.note(note)
+        run = Run(config, folder, session, data, progress, resumption)
+        return await run.to_the_end()
+
+
+class Run:
+    """The state of one training run between its steps."""
+
+    def __init__(
+        self, config: RunConfig, folder: RunFolder, session: Session, data: RunData, progress: Progress, resumption: Resumption | None
+    ) -> None:
+        self._config = config
+        self._folder = folder
+        self._session = session
+        self._data = data
+        self._progress = progress
+        state = _restore(resumption, session, data) if resumption is not None else None
+        self._resume_step = state.steps_done if state is not None else None
+        self._judge = Judge.of(build(config.verifier.name, config.verifier.options), config.verifier)
+        self._sampling = Sampling(
+            max_new_tokens=config.sampling.max_new_tokens,
+            temperature=config.sampling.temperature,
+            top_p=config.sampling.top_p,
+            top_k=config.sampling.top_k,
+            num_samples=config.batch.group_size,
+        )
+        self._buffer = RolloutBuffer(
+            groups_per_step=config.batch.prompts_per_step, max_staleness=config.batch.max_staleness, state=state.buffer if state else None
+        )
+        self._producer = Producer(
+            buffer=self._buffer,
+            collector=Collector(
+                prompt_at=data.prompt_at,
+                engine=session.engine,
+                judge=self._judge,
+                sampling=self._sampling,
+                seed=config.seed,
+                greedy_baseline=config.algorithm.needs_greedy_baseline,
+            ),
+            informative_only=config.algorithm.informative_groups_only,
+            is_informative=_scores_differ,
+            max_drops_per_step=config.batch.max_resampling * config.batch.prompts_per_step,
+            max_failure_rate=config.guards.max_failure_rate,
+            failures=state.failures if state else (),
+        )
+        kl = KlController.from_config(config.algorithm.kl)
+        self._trainer = Trainer(
+            policy=session.policy,
+            producer=self._producer,
+            buffer=self._buffer,
+            weight_sync=session.weight_sync,
+            compute=session.compute,
+            algorithm=config.algorithm,
+            batch=config.batch,
+            max_new_tokens=config.sampling.max_new_tokens,
+            device=session.loaded.device,
+            demonstrations=_demonstrations(config, session, data),
+            kl=replace(kl, coefficient=state.kl_coefficient) if state else kl,
+            steps_done=state.steps_done if state else 0,
+        )
+        self._guards = GuardState(config.guards, state.offences if state else None)
+        self._store = folder.store(config.checkpoint)
+        self._table = RolloutTable(folder.rollouts)
+
+    async def to_the_end(self) -> TrainResult:
+        """Run the steps that are left."""
+        with ExitStack() as stack:
+            log = stack.enter_context(MetricsLog(self._folder.metrics, resume_step=self._resume_step))
+            sinks = self._open_sinks(stack)
+            first = await self._first_evaluation(log, sinks)
+            last = first
+            async with self._producer.running():
+                while self._trainer.steps_done < self._config.num_steps:
+                    last = await self._one_step(log, sinks) or last
+        return TrainResult(self._folder.path, self._store.folder / f"step_{self._config.num_steps:06d}" / "export", first, last)
+
+    async def _one_step(self, log: MetricsLog, sinks: list[Sink]) -> HeldOutResult | None:
+        result = await self._trainer.step()
+        metrics: dict[str, float] = step_metrics(result)
+        held_out = await self._evaluate() if self._is_due(self._config.held_out.every) else None
+        if held_out is not None:
+            metrics |= held_out.metrics()
+        self._write(log, sinks, result.step, metrics)
+        every = self._config.tracking.rollouts_every
+        if every and result.step % every == 0:
+            self._table.write(result.step, rollout_rows(result, self._session.loaded.tokenizer.decode))
+        self._progress.step(StepReport(result.step, self._config.num_steps, metrics))
+        for warning in self._guards.check(metrics):
+            self._progress.warn(warning)
+        if self._is_due(self._config.checkpoint.every):
+            await self._save(held_out.score if held_out is not None else None)
+        return held_out
+
+    def _is_due(self, every: int) -> bool:
+        done = self._trainer.steps_done
+        return done == self._config.num_steps or (every > 0 and done % every == 0)
+
+    async def _first_evaluation(self, log: MetricsLog, sinks: list[Sink]) -> HeldOutResult | None:
+        """Measure before the first step; a resumed run reads what it measured then."""
+        if self._resume_step is not None:
+            return HeldOutResult.from_metrics(read_metrics(self._folder.metrics)[0].values)
+        held_out = await self._evaluate()
+        if held_out is not None:
+            self._write(log, sinks, 0, held_out.metrics())
+            self._progress.note(f"before training: {held_out.summary()}")
+        return held_out
+
+    async def _evaluate(self) -> HeldOutResult | None:
+        if not self._data.held_out:
+            return None
+        with self._progress.phase("held-out problems", total=len(self._data.held_out)) as advance:
+            return await evaluate_held_out(
+                self._data.held_out,
+                engine=self._session.engine,
+                judge=self._judge,
+                sampling=self._sampling,
+                num_samples=self._config.held_out.num_samples,
+                seed=self._config.seed,
+                advance=advance,
+            )
+
+    def _write(self, log: MetricsLog, sinks: list[Sink], step: int, metrics: dict[str, float]) -> None:
+        log.write(step, metrics)
+        for sink in sinks:
+            sink.write(step, metrics)
+
+    async def _save(self, score: float | None) -> None:
+        state = RunState(
+            steps_done=self._trainer.steps_done,
+            buffer=self._buffer.state(),
+            kl_coefficient=self._trainer.kl.coefficient,
+            offences=self._guards.offences,
+            failures=self._producer.failures,
+        )
+
+        def write(folder: Path) -> None:
+            (folder / "policy").mkdir()
+            self._session.policy.save(folder / "policy")
+            self._session.policy.export(folder / "export")
+            save_state(folder, state)
+
+        await self._session.compute.run(self._store.save, self._trainer.steps_done, write, score=score)
+
+    def _open_sinks(self, stack: ExitStack) -> list[Sink]:
+        tracking = self._config.tracking
+        label = RunLabel(
+            self._folder.path, tracking.project, self._folder.path.name, self._config.model_dump(mode="json"), self._resume_step
+        )
+        sinks = open_sinks(tracking.sinks, label)
+        for sink in sinks:
+            stack.callback(sink.close)
+        return sinks
+
+
+def _restore(resumption: Resumption, session: Session, data: RunData) -> RunState:
+    session.policy.load(resumption.checkpoint.folder / "policy")
+    state = load_state(resumption.checkpoint.folder, data.prompt_at)
+    session.weight_sync.version = state.steps_done
+    return state
+
+
+def _demonstrations(config: RunConfig, session: Session, data: RunData) -> Demonstrations | None:
+    if config.supervised_mix is None or data.demonstration_at is None:
+        return None
+    return Demonstrations(
+        sample_at=data.demonstration_at,
+        samples_per_step=config.supervised_mix.samples_per_step,
+        tokens_per_microbatch=config.batch.tokens_per_microbatch,
+        device=session.loaded.device,
+        weight=config.supervised_mix.weight,
+    )
+
+
+def _scores_differ(group: RolloutGroup) -> bool:
+    """Whether the verifier's scores differ; what length costs must not make a group look informative (DAPO arXiv:2503.14476, eq. 11)."""
+    return is_informative([rollout.verdict.score for rollout in group.rollouts])

@@ -1,0 +1,81 @@
+"""A run is a folder: `config.yaml`, `metrics.jsonl`, `rollouts/`, `checkpoints/`. This file owns its making and its reopening."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from rlvr.checkpoint import Checkpoint, CheckpointStore, open_checkpoint
+from rlvr.config import CheckpointConfig, RunConfig, SftConfig
+from rlvr.config_files import write_yaml
+from rlvr.errors import CheckpointError, ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    """The paths of one run."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        return self.path / "config.yaml"
+
+    @property
+    def metrics(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    @property
+    def rollouts(self) -> Path:
+        return self.path / "rollouts"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    def store(self, config: CheckpointConfig) -> CheckpointStore:
+        return CheckpointStore(self.checkpoints, keep_last=config.keep_last, keep_best=config.keep_best)
+
+
+def create_run_folder(config: RunConfig | SftConfig, *, kind: str) -> RunFolder:
+    """Make a new folder under `runs_folder` and save the resolved configuration in it.
+
+    Raises: ConfigError: a run of that name exists.
+    """
+    name = config.name or f"{kind}-{time.strftime('%Y%m%d-%H%M%S')}"
+    folder = RunFolder(Path(config.runs_folder) / name)
+    try:
+        folder.path.mkdir(parents=True)
+    except FileExistsError as error:
+        raise ConfigError(
+            f"name={name}: {folder.path} exists already; choose another name, remove the folder, or go on with --resume {folder.path}"
+        ) from error
+    write_yaml(config, folder.config)
+    return folder
+
+
+@dataclass(frozen=True, slots=True)
+class Resumption:
+    """Where a run goes on: its folder and the checkpoint to load."""
+
+    folder: RunFolder
+    checkpoint: Checkpoint
+
+
+def find_resumption(path: Path) -> Resumption:
+    """Accept a run folder (its latest checkpoint) or one checkpoint folder of a run.
+
+    Raises: CheckpointError: there is no run, no checkpoint, or it is damaged.
+    """
+    if path.parent.name == "checkpoints":
+        return Resumption(RunFolder(path.parent.parent), open_checkpoint(path))
+    folder = RunFolder(path)
+    if not folder.config.is_file():
+        raise CheckpointError(f"--resume {path}: not a run folder, it has no config.yaml")
+    checkpoint = CheckpointStore(folder.checkpoints, keep_last=1, keep_best=False).latest()
+    if checkpoint is None:
+        raise CheckpointError(
+            f"--resume {path}: the run has no checkpoint yet; start it anew (checkpoint.every sets how often one is saved)"
+        )
+    return Resumption(folder, checkpoint)

@@ -1,0 +1,179 @@
+"""A supervised run: learn from demonstrations until the steps are done or validation problems are solved often enough."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from contextlib import AsyncExitStack, ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from rlvr.config import EarlyStopConfig, SftConfig
+from rlvr.data.problems import load_problems
+from rlvr.data.prompt_stream import build_prompts
+from rlvr.evaluation.held_out import HeldOutResult, evaluate_held_out
+from rlvr.rollouts.collector import Judge
+from rlvr.run_data import load_demonstration_samples
+from rlvr.run_folder import Resumption, RunFolder, create_run_folder, find_resumption
+from rlvr.session import Session, open_session
+from rlvr.supervised import Demonstrations, SupervisedTrainer
+from rlvr.tracking import names
+from rlvr.tracking.metrics import MetricsLog
+from rlvr.tracking.progress import Progress, StepReport, open_progress
+from rlvr.tracking.sinks import RunLabel, open_sinks
+from rlvr.types import Prompt, Sampling
+from verifiers.registry import build
+
+STATE_FILE = "sft_state.json"
+
+
+@dataclass(frozen=True, slots=True)
+class SftResult:
+    """Where the run lies; `export` is a plain `save_pretrained` folder. `validation` is the last check of the early stop."""
+
+    folder: Path
+    export: Path
+    steps_done: int
+    validation: HeldOutResult | None
+
+    def summary(self) -> str:
+        """One line: how long it went and how well it ended."""
+        reached = f", validation accuracy: {self.validation.score:.2f} sampled" if self.validation is not None else ""
+        return f"supervised steps: {self.steps_done}{reached} export: {self.export}"
+
+
+def sft(config: SftConfig, *, resume: Path | None = None) -> SftResult:
+    """Train on demonstrations and return the result; with `resume`, go on from that run's (or checkpoint's) state.
+
+    Raises: ConfigError, DataError, CheckpointError: before anything is trained.
+    """
+    resumption = find_resumption(resume) if resume is not None else None
+    folder = resumption.folder if resumption is not None else create_run_folder(config, kind="sft")
+    with open_progress(f"sft · {folder.path}") as progress:
+        return asyncio.run(_sft(config, folder, resumption, progress))
+
+
+async def _sft(config: SftConfig, folder: RunFolder, resumption: Resumption | None, progress: Progress) -> SftResult:
+    async with AsyncExitStack() as stack:
+        session = await stack.enter_async_context(
+            open_session(
+                config.model,
+                optimizer=config.optimizer,
+                engine=config.engine,
+                temperature=1.0,
+                num_updates=config.num_steps,
+                needs_reference=False,
+                num_threads=config.num_threads,
+                deterministic=config.deterministic,
+            )
+        )
+        sample_at, note = load_demonstration_samples(config.data, session.loaded.tokenizer, config.seed)
+        progress.note(note)
+        demonstrations = Demonstrations(sample_at, config.samples_per_step, config.tokens_per_microbatch, session.loaded.device)
+        steps_done = 0
+        if resumption is not None:
+            session.policy.load(resumption.checkpoint.folder / "policy")
+            steps_done = json.loads((resumption.checkpoint.folder / STATE_FILE).read_text())["steps_done"]
+        run = _SftRun(config, folder, session, SupervisedTrainer(session.policy, demonstrations, steps_done=steps_done), progress)
+        return await run.to_the_end(resume_step=steps_done if resumption is not None else None)
+
+
+class _SftRun:
+    def __init__(self, config: SftConfig, folder: RunFolder, session: Session, trainer: SupervisedTrainer, progress: Progress) -> None:
+        self._config = config
+        self._folder = folder
+        self._session = session
+        self._trainer = trainer
+        self._progress = progress
+        self._store = folder.store(config.checkpoint)
+        self._check = _Check.of(config.early_stop, session, config.seed) if config.early_stop is not None else None
+
+    async def to_the_end(self, *, resume_step: int | None) -> SftResult:
+        validation: HeldOutResult | None = None
+        with ExitStack() as stack:
+            log = stack.enter_context(MetricsLog(self._folder.metrics, resume_step=resume_step))
+            label = RunLabel(
+                self._folder.path,
+                self._config.tracking.project,
+                self._folder.path.name,
+                self._config.model_dump(mode="json"),
+                resume_step,
+            )
+            sinks = open_sinks(self._config.tracking.sinks, label)
+            for sink in sinks:
+                stack.callback(sink.close)
+            while self._trainer.steps_done < self._config.num_steps:
+                metrics = await self._one_step()
+                step = self._trainer.steps_done
+                if self._check is not None and step % self._check.config.every == 0:
+                    validation = await self._check.run(self._progress)
+                    metrics |= {f"validation/{name.partition('/')[2]}": value for name, value in validation.metrics().items()}
+                log.write(step, metrics)
+                for sink in sinks:
+                    sink.write(step, metrics)
+                self._progress.step(StepReport(step, self._config.num_steps, metrics))
+                enough = self._check is not None and validation is not None and validation.score >= self._check.config.accuracy
+                if enough:
+                    self._progress.note(f"stopped at step {step}: {validation.summary()}")
+                every = self._config.checkpoint.every
+                if enough or step == self._config.num_steps or (every > 0 and step % every == 0):
+                    await self._save()
+                if enough:
+                    break
+        export = self._store.folder / f"step_{self._trainer.steps_done:06d}" / "export"
+        return SftResult(self._folder.path, export, self._trainer.steps_done, validation)
+
+    async def _one_step(self) -> dict[str, float]:
+        began = time.perf_counter()
+        result, num_tokens = await self._session.compute.run(self._trainer.step)
+        await self._session.weight_sync.publish(self._trainer.steps_done)
+        return {
+            names.SUPERVISED_LOSS: result.loss,
+            names.SUPERVISED_TOKENS: float(num_tokens),
+            names.GRAD_NORM: result.grad_norm,
+            names.LEARNING_RATE: result.learning_rate,
+            names.STEP_SECONDS: time.perf_counter() - began,
+        }
+
+    async def _save(self) -> None:
+        def write(folder: Path) -> None:
+            self._session.policy.save(folder / "policy")
+            self._session.policy.export(folder / "export")
+            (folder / STATE_FILE).write_text(json.dumps({"steps_done": self._trainer.steps_done}))
+
+        await self._session.compute.run(self._store.save, self._trainer.steps_done, write)
+
+
+@dataclass(frozen=True, slots=True)
+class _Check:
+    """The early stop's validation problems and how they are answered and judged."""
+
+    config: EarlyStopConfig
+    prompts: list[Prompt]
+    judge: Judge
+    session: Session
+    seed: int
+
+    @classmethod
+    def of(cls, config: EarlyStopConfig, session: Session, seed: int) -> _Check:
+        prompts = build_prompts(load_problems(config.data).problems, session.loaded.tokenizer, config.data).prompts
+        return cls(config, prompts, Judge.of(build(config.verifier.name, config.verifier.options), config.verifier), session, seed)
+
+    async def run(self, progress: Progress) -> HeldOutResult:
+        sampling = Sampling(
+            max_new_tokens=self.config.sampling.max_new_tokens,
+            temperature=self.config.sampling.temperature,
+            top_p=self.config.sampling.top_p,
+            top_k=self.config.sampling.top_k,
+        )
+        with progress.phase("validation problems", total=len(self.prompts)) as advance:
+            return await evaluate_held_out(
+                self.prompts,
+                engine=self.session.engine,
+                judge=self.judge,
+                sampling=sampling,
+                num_samples=1,
+                seed=self.seed,
+                advance=advance,
+            )

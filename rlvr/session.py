@@ -1,0 +1,64 @@
+"""What every run stands on: the compute thread, the loaded model, its policy and the engine that samples from it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import torch
+
+from rlvr.compute import ComputeThread
+from rlvr.config import EngineConfig, ModelConfig, OptimizerConfig
+from rlvr.engines.protocol import Engine
+from rlvr.policy.loading import LoadedModel, load_model
+from rlvr.policy.torch_policy import TorchPolicy
+from rlvr.registries import ENGINES
+from rlvr.weight_sync import SharedModule
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """The parts of a run that own threads and memory; closed together."""
+
+    compute: ComputeThread
+    loaded: LoadedModel
+    policy: TorchPolicy
+    engine: Engine
+    weight_sync: SharedModule
+
+
+@asynccontextmanager
+async def open_session(
+    model: ModelConfig,
+    *,
+    optimizer: OptimizerConfig,
+    engine: EngineConfig,
+    temperature: float,
+    num_updates: int,
+    needs_reference: bool,
+    num_threads: int | None,
+    deterministic: bool,
+    seed: int,
+    version: int = 0,
+) -> AsyncIterator[Session]:
+    """Load the model and build policy and engine around it; everything is closed when the block ends."""
+    torch.use_deterministic_algorithms(deterministic, warn_only=True)
+    with ComputeThread(num_threads=num_threads) as compute:
+        loaded = await compute.run(load_model, model)
+        policy = await compute.run(
+            TorchPolicy, loaded, optimizer=optimizer, temperature=temperature, num_steps=num_updates, reference=needs_reference
+        )
+        weight_sync = SharedModule(version)
+        sampler: Engine = ENGINES.get(engine.name)(
+            loaded.model,
+            loaded.tokenizer,
+            compute=compute,
+            config=engine,
+            compute_dtype=loaded.compute_dtype,
+            version=lambda: weight_sync.version,
+        )
+        try:
+            yield Session(compute, loaded, policy, sampler, weight_sync)
+        finally:
+            await sampler.close()

@@ -1,0 +1,96 @@
+"""The numbers of a step under the names of `rlvr.tracking.names`, and its rollouts as rows of a table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from statistics import fmean, pstdev
+
+from rlvr.credit import CreditedGroup
+from rlvr.policy.protocol import UpdateResult
+from rlvr.rewards import is_informative
+from rlvr.tracking import names
+from rlvr.tracking.rollout_table import RolloutRow
+from rlvr.trainer import StepResult
+
+_STATS = {
+    "entropy": names.ENTROPY,
+    "approx_kl": names.APPROX_KL,
+    "reference_kl": names.REFERENCE_KL,
+    "clip_share": names.CLIP_SHARE,
+    "ratio_max": names.RATIO_MAX,
+}
+"""Statistics of the objective that have a documented name; others are reported as `policy/<name>`."""
+
+
+def step_metrics(result: StepResult) -> dict[str, float]:
+    """Everything `metrics.jsonl` says of a training step, held-out accuracy apart."""
+    rollouts = [rollout for credited in result.groups for rollout in credited.group.rollouts]
+    rewards = [reward for credited in result.groups for reward in credited.rewards]
+    advantages = [advantage for credited in result.groups for advantage in credited.advantages]
+    informative = fmean(is_informative(credited.rewards) for credited in result.groups)
+    num_tokens = sum(rollout.completion.num_tokens for rollout in rollouts)
+    seconds = result.rollout_seconds + result.update_seconds
+    metrics = {
+        names.REWARD_MEAN: fmean(rewards),
+        names.REWARD_STD: pstdev(rewards),
+        names.ACCURACY: fmean(rollout.verdict.outcome == "correct" for rollout in rollouts),
+        names.INFORMATIVE_SHARE: informative,
+        names.ZERO_VARIANCE_SHARE: 1 - informative,
+        names.ZERO_ADVANTAGE_SHARE: fmean(advantage == 0 for advantage in advantages),
+        names.DROPPED_UNINFORMATIVE: float(result.dropped.dropped_uninformative),
+        names.DROPPED_FAILED: float(result.dropped.dropped_failed),
+        names.MEAN_TOKENS: num_tokens / len(rollouts),
+        names.TRUNCATED_SHARE: fmean(rollout.completion.finish_reason == "length" for rollout in rollouts),
+        names.STALENESS_MEAN: fmean(result.staleness),
+        names.STALENESS_MAX: float(max(result.staleness)),
+        names.KL_COEFFICIENT: result.kl_coefficient,
+        names.STEP_SECONDS: seconds,
+        names.ROLLOUT_SECONDS: result.rollout_seconds,
+        names.UPDATE_SECONDS: result.update_seconds,
+        names.TOKENS_PER_SECOND: num_tokens / max(result.rollout_seconds, 1e-9),
+    }
+    return metrics | _update_metrics(result.updates)
+
+
+def _update_metrics(updates: Sequence[UpdateResult]) -> dict[str, float]:
+    """Means over the step's updates; the largest where a name ends in `_max`."""
+    metrics = {
+        names.LOSS: fmean(update.loss for update in updates),
+        names.GRAD_NORM: fmean(update.grad_norm for update in updates),
+        names.LEARNING_RATE: updates[-1].learning_rate,
+    }
+    for stat in sorted({stat for update in updates for stat in update.stats}):
+        values = [update.stats[stat] for update in updates if stat in update.stats]
+        metrics[_STATS.get(stat, f"policy/{stat}")] = max(values) if stat.endswith("_max") else fmean(values)
+    return metrics
+
+
+def rollout_rows(result: StepResult, decode: Callable[[Sequence[int]], str]) -> list[RolloutRow]:
+    """One row per completion; `decode` turns prompt tokens into text."""
+    return [row for credited in result.groups for row in _group_rows(result.step, credited, decode)]
+
+
+def _group_rows(step: int, credited: CreditedGroup, decode: Callable[[Sequence[int]], str]) -> list[RolloutRow]:
+    prompt = credited.group.rollouts[0].prompt
+    prompt_text = decode(prompt.token_ids)
+    return [
+        RolloutRow(
+            step=step,
+            group_index=credited.group.index,
+            problem_id=prompt.problem.id,
+            prompt_text=prompt_text,
+            completion_text=rollout.completion.text,
+            num_tokens=rollout.completion.num_tokens,
+            finish_reason=rollout.completion.finish_reason,
+            score=rollout.verdict.score,
+            reward=reward,
+            advantage=advantage,
+            outcome=rollout.verdict.outcome,
+            extracted=rollout.verdict.extracted,
+            explanation=rollout.verdict.explanation,
+            mean_logprob=fmean(rollout.completion.logprobs),
+            first_version=rollout.completion.first_version,
+            last_version=rollout.completion.last_version,
+        )
+        for rollout, reward, advantage in zip(credited.group.rollouts, credited.rewards, credited.advantages, strict=True)
+    ]
