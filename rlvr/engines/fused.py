@@ -1,0 +1,5 @@
+from __future__ import annotations
+
+
+def fused_network(model, dtype):
+    return None
