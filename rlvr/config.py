@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from rlvr.algorithms import AlgorithmConfig, GrpoConfig
+from rlvr.algorithms import AlgorithmConfig, GrpoConfig, check_algorithm
 from rlvr.settings import Settings
 
 
@@ -266,3 +266,8 @@ class RunConfig(Settings):
     tracking: TrackingConfig = TrackingConfig()
     deterministic: bool = True
     """Deterministic kernels where torch has them."""
+
+    @model_validator(mode="after")
+    def _check_algorithm(self) -> RunConfig:
+        check_algorithm(self.algorithm, group_size=self.batch.group_size, max_new_tokens=self.sampling.max_new_tokens)
+        return self

@@ -97,12 +97,14 @@ class Plan:
         if self.main is not None:
             self.main(self.config, resume=resume)
             return
-        import rlvr.run
-
         if isinstance(self.config, SftConfig):
-            rlvr.run.sft(self.config, resume=resume)
+            from rlvr.run_sft import sft
+
+            print(sft(self.config, resume=resume).summary())
         else:
-            rlvr.run.train(self.config, resume=resume)
+            from rlvr.run import train
+
+            print(train(self.config, resume=resume).summary())
 
 
 def plan(kind: type[RecipeConfig], source: str | None, overrides: Sequence[str], resume: Path | None) -> Plan:
@@ -123,10 +125,12 @@ def plan(kind: type[RecipeConfig], source: str | None, overrides: Sequence[str],
 
 
 def saved_config(run: Path) -> Path:
-    """Return the settings file of an existing run.
+    """Return the settings file of an existing run, named by its folder or by one of its checkpoints.
 
     Raises: ConfigError: the folder is not a run.
     """
+    if run.parent.name == "checkpoints":
+        run = run.parent.parent
     path = run / "config.yaml"
     if not run.is_dir():
         near = sorted(str(other.parent) for other in run.parent.glob("*/config.yaml")) if run.parent.is_dir() else []

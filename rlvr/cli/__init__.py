@@ -59,4 +59,4 @@ def _complain(error: Exception) -> None:
         typer.echo(f"error: {line}", err=True)
 
 
-from rlvr.cli import looking, training, verifying  # noqa: E402, F401  Registers the commands on `app`.
+from rlvr.cli import training, verifying, looking  # noqa: E402, F401, I001  Registers the commands on `app`, in the order of the help.

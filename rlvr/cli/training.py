@@ -20,7 +20,7 @@ Source = Annotated[
 Overrides = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[KEY=VALUE]...", help="Settings that replace the recipe's; `rlvr list settings` shows them all.", show_default=False
+        metavar="KEY=VALUE", help="Settings that replace the recipe's; `rlvr list settings` shows them all.", show_default=False
     ),
 ]
 DryRun = Annotated[
@@ -77,5 +77,5 @@ def _run(kind: type, source: str | None, overrides: list[str] | None, dry_run: b
     if dry_run:
         from rlvr.dry_run import check_run
 
-        raise typer.Exit(0 if check_run(planned.config, resume=resume) else 2)
+        raise typer.Exit(0 if check_run(planned.config, resume=resume, makes_inputs=planned.main is not None) else 2)
     planned.start(resume)

@@ -20,7 +20,7 @@ def verify(
     verifier: Annotated[str, typer.Option(metavar="NAME", help="A registered name or package.module:name; see `rlvr list verifiers`.")],
     output: Annotated[Path, typer.Option(metavar="OUT.jsonl", help="The same objects in the same order, each with a verdict or an error.")],
     options: Annotated[
-        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="The verifier's own options.", show_default=False)
+        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="The verifier's own options.", show_default=False)
     ] = None,
     timeout: Annotated[float, typer.Option(min=0.001, help="Seconds after which a line counts as not judged.")] = 60.0,
     concurrency: Annotated[int, typer.Option(min=1, help="Lines being judged at once.")] = 32,

@@ -1,0 +1,82 @@
+r"""Tries a verifier on real rows: the gold answer, written as a response, must be judged correct, and another answer must not.
+
+A verifier that rejects gold answers gives no reward to learn from, and one that accepts anything gives the wrong one; both look like a
+normal run for hours. How an answer has to be written is found by trying.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rlvr.judge import Judge
+from verifiers.errors import VerifierError
+from verifiers.types import FinishReason, Problem
+
+FORMS = (
+    "<think>\nSo it is.\n</think>\n<answer>{answer}</answer>",
+    "So it is.\n</think>\n<answer>{answer}</answer>",
+    "<think>\nSo it is.\n</think>\n\\boxed{{{answer}}}",
+    "\\boxed{{{answer}}}",
+    "<answer>{answer}</answer>",
+    "#### {answer}",
+    "The answer is {answer}",
+    "{answer}",
+)
+"""How a response may state its answer, most demanding form first; the second continues a prompt that ends with <think>."""
+WRONG_ANSWERS = ("31415926.5358", "Z", "no such thing")
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenAnswer:
+    """A response made up for the check."""
+
+    text: str
+    num_tokens: int = 16
+    finish_reason: FinishReason = "stop"
+
+
+@dataclass(frozen=True, slots=True)
+class GoldCheck:
+    """What came of it. `form` earned the most; `rejected` gold answers and `accepted` wrong ones are described, `num_failed` raised."""
+
+    num_tried: int
+    form: str
+    rejected: tuple[str, ...]
+    accepted: tuple[str, ...]
+    failures: tuple[str, ...]
+
+
+def check_gold(problems: Sequence[Problem], judge: Judge) -> GoldCheck | None:
+    """Judge gold and wrong answers of these problems; None where no reference holds an answer that could be written out."""
+    answered = [problem for problem in problems if isinstance(problem.reference.get("answer"), str | int | float)]
+    return asyncio.run(_check(answered, judge)) if answered else None
+
+
+async def _check(problems: Sequence[Problem], judge: Judge) -> GoldCheck:
+    correct_in_form = [0] * len(FORMS)
+    rejected, accepted, failures = [], [], []
+    for problem in problems:
+        gold = str(problem.reference["answer"]).strip()
+        others = [str(other.reference["answer"]).strip() for other in problems]
+        wrong = next(answer for answer in (*others, *WRONG_ANSWERS) if answer.casefold() != gold.casefold())
+        written = [WrittenAnswer(form.format(answer=gold)) for form in FORMS]
+        try:
+            verdicts = await judge(problem, written)
+            correct = [index for index, verdict in enumerate(verdicts) if verdict.outcome == "correct"]
+            wrong_verdicts = await judge(problem, [WrittenAnswer(FORMS[index].format(answer=wrong)) for index in correct])
+        except VerifierError as error:
+            failures.append(str(error))
+            continue
+        for index in correct:
+            correct_in_form[index] += 1
+        if not correct:
+            best = max(verdicts, key=lambda verdict: verdict.score)
+            rejected.append(
+                f"problem '{problem.id}': gold answer {gold!r} is {best.outcome}{f' ({best.explanation})' if best.explanation else ''}"
+            )
+        elif any(verdict.outcome == "correct" for verdict in wrong_verdicts):
+            accepted.append(f"problem '{problem.id}': {wrong!r} is accepted though the gold answer is {gold!r}")
+    form = FORMS[correct_in_form.index(max(correct_in_form))].format(answer="…")
+    return GoldCheck(len(problems), form, tuple(rejected), tuple(accepted), tuple(failures))
