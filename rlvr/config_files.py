@@ -103,7 +103,7 @@ def parse_override(text: str) -> Override:
     keys = tuple(name.strip().split("."))
     if not separator or not all(keys):
         raise ConfigError(f"'{text}' is not a setting: write name=value, for example optimizer.learning_rate=1e-6")
-    if value.startswith("#"):  # YAML would read it as a comment, so null.
+    if not value or value.startswith("#"):  # YAML would read nothing, or a comment, as null.
         return Override(text, keys, value)
     try:
         parsed = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={value}"]), resolve=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import types
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel
@@ -25,20 +25,26 @@ class Setting:
     description: str
 
 
-def describe_settings(model: type[BaseModel], prefix: str = "") -> Iterator[Setting]:
-    """Yield every setting below a class; where `name` selects among classes, those of the field's default."""
+def describe_settings(model: type[BaseModel], prefix: str = "", given: BaseModel | None = None) -> Iterator[Setting]:
+    """Yield every setting below a class; where `name` selects among classes, those of the field's default.
+
+    `given` holds the defaults where they are not the class's own.
+    """
     for name, field in model.model_fields.items():
         path = f"{prefix}{name}"
         inner = settings_class(field, {})
-        optional = type(None) in _members(field.annotation)
-        if inner is None or optional:
-            default = "required" if field.is_required() else _as_text(field.get_default(call_default_factory=True))
-            allowed = _annotation_text(field.annotation)
-            if tags := discriminated_classes(field):
-                allowed = " | ".join(tags)
-            yield Setting(path, allowed, default, _first_line(field.description or (inner.__doc__ if inner else "") or ""))
+        required = field.is_required() and given is None
+        default = None if required else getattr(given, name) if given is not None else field.get_default(call_default_factory=True)
+        if inner is None or default is None and not required:
+            text = "required" if required else _as_text(default)
+            description = field.description or (inner.__doc__ if inner else "") or ""
+            yield Setting(path, _annotation_text(field.annotation), text, " ".join(description.split()))
         if inner is not None:
-            yield from describe_settings(inner, path + ".")
+            below = describe_settings(inner, path + ".", default if isinstance(default, BaseModel) else None)
+            tags = " | ".join(discriminated_classes(field))
+            yield from (
+                replace(setting, allowed=tags) if tags and setting.path == f"{path}.{field.discriminator}" else setting for setting in below
+            )
 
 
 def setting_names(model: type[BaseModel]) -> list[str]:
@@ -124,7 +130,3 @@ def _as_text(value: Any) -> str:
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     return f"{value!r}" if isinstance(value, str) else str(list(value) if isinstance(value, tuple) else value)
-
-
-def _first_line(text: str) -> str:
-    return " ".join(text.split())
