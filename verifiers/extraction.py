@@ -23,7 +23,7 @@ THINK_TAG = re.compile(r"</?think>")
 OPEN_TAG, CLOSE_TAG = "<answer>", "</answer>"
 BOX = re.compile(r"\\boxed\s{0,8}\{")
 BOX_OR_BRACE = re.compile(r"(\\boxed\s{0,8}\{)|\\[\\{}]|([{}])")
-PHRASE = re.compile(r"\banswer(?:\s{1,8}is|\s{0,8}:)\s{0,8}:?\s{0,8}([^\n]*)", re.IGNORECASE)
+PHRASE = re.compile(r"\banswer(?:\s{1,8}is|\s{0,8}:)\s{0,8}:?\s{0,8}", re.IGNORECASE)
 SENTENCE_END = re.compile(r"[.!](?=\s|$)")
 # A sign counts unless it stands behind an operand; commas only where they separate thousands.
 NUMBER = re.compile(
@@ -104,7 +104,8 @@ def _lenient(text: str) -> str | None:
         return last_line[4:]
     phrases = deque(PHRASE.finditer(text), maxlen=1)
     if phrases:
-        answer = SENTENCE_END.split(phrases[0].group(1), maxsplit=1)[0].strip().strip("*$").strip()
+        line = text[phrases[0].end() :].partition("\n")[0]
+        answer = SENTENCE_END.split(line, maxsplit=1)[0].strip().strip("*$").strip()
         if answer:
             return answer
     return last_number(text)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from verifiers.errors import GoldError
-from verifiers.extraction import Extraction, check_extraction, extract, last_number
+from verifiers.extraction import NUMBER, Extraction, check_extraction, extract
 from verifiers.gold import gold_answer, no_answer
 from verifiers.types import Problem, Response, Verdict
 
@@ -25,10 +25,14 @@ UNSIGNED = r"(?:(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]*)?|\.[0-9]+)"
 DECIMAL = re.compile(rf"(?P<digits>{UNSIGNED})(?:(?:[eE]|\*10\^)\{{?(?P<exponent>[-+]?[0-9]{{1,6}})\}}?)?")
 RATIO = re.compile(rf"(?:(?P<whole>[0-9]+) (?=[0-9]{{1,2}}/))?(?P<over>{UNSIGNED})/(?P<under>[-+]?{UNSIGNED})")
 FRACTION = re.compile(r"\\[dtc]?frac *(?:\{ *([-+]?[0-9.,]+) *\}|([0-9])) *(?:\{ *([-+]?[0-9.,]+) *\}|([0-9]))")
+# A variable being given its value, and words with blanks around the number: `3u` or `x + 3` is no number among words.
+VARIABLE = re.compile(r"\s*\\?[A-Za-z]+\s*=")
+AMONG_WORDS = re.compile(rf"(?:[A-Za-z' ]+ )?({NUMBER.pattern})(?: ?[A-Za-z]{{2,}}[A-Za-z'. ]*| [A-Za-z])?")
 # Other spellings of the same number. `\,`, `\!` and `{,}` separate thousands in LaTeX.
 SPELLINGS = [
     ("\u2212", "-"),
     ("{,}", ","),
+    (",\\! ", ","),
     ("\\!", ""),
     ("\\,", " "),
     ("\\times", "*"),
@@ -60,7 +64,7 @@ class Numeric:
 
     The default tolerances are 0: exactly equal, and 0.1 + 0.2 is 3/10. An answer passes by either tolerance: `tolerance` is the largest
     absolute difference, `relative_tolerance` the largest difference as a share of the gold value. An answer that is no number counts as
-    unparseable; with the extraction `lenient` its last number is taken, so that "18 dollars" is read.
+    unparseable; with the extraction `lenient` one number among words, such as "18 dollars" or "x = 18", is read.
     """
 
     extraction: Extraction = "strict"
@@ -88,7 +92,7 @@ class Numeric:
             return no_answer(response, self.extraction)
         number = parse_number(answer)
         if number is None and self.extraction == "lenient":
-            number = parse_number(last_number(answer) or "")
+            number = parse_number_among_words(answer)
         if number is None:
             return Verdict(0.0, "unparseable", extracted=answer, explanation=f"{answer[:80]!r} is not a number")
         if self._equal(number, gold):
@@ -124,6 +128,15 @@ def parse_number(text: str) -> Number | None:
     if value is None:
         value = _parse_decimal(text)
     return None if value is None else Number(sign * value, is_percent)
+
+
+def parse_number_among_words(text: str) -> Number | None:
+    """Read the only number of a phrase without operators; None where there is none, or more than one."""
+    if len(text) > MAX_CHARACTERS:
+        return None
+    text = VARIABLE.sub("", text, count=1) if VARIABLE.match(text) else text
+    match = AMONG_WORDS.fullmatch(text.strip())
+    return parse_number(match[1] if match else text)
 
 
 def _flatten(match: re.Match[str]) -> str:

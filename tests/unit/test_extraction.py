@@ -67,6 +67,7 @@ def test_an_answer_inside_a_closed_thought_does_not_count(text: str, answer: str
         ("The answer is $5.50. Check: 3.", "5.50"),
         ("**Answer:** 42", "42"),
         ("Final answer: **72**", "72"),
+        ("Final Answer: The final answer is $-256$. I hope it is correct.", "-256"),
         ("The answer is:\n\n42", "42"),
         ("The answer is $\\frac{1}{2}$.", r"\frac{1}{2}"),
         ("so 10 - 3 = 7 eggs, each for $2, or $1,200.", "$1,200"),
@@ -98,7 +99,22 @@ def test_thought_leaves_a_gap_so_that_words_do_not_join() -> None:
     assert without_thought("1<think>x</think>2").split() == ["1", "2"]
 
 
-ATTACKS = ["{", "}", "\\boxed{", "\\boxed", "<answer>", "</answer>", "<think>", "</think>", "answer is ", "answer:", "answer ", "1", "1,234,", "1/"]
+ATTACKS = [
+    "{",
+    "}",
+    "\\boxed{",
+    "\\boxed",
+    "<answer>",
+    "</answer>",
+    "<think>",
+    "</think>",
+    "answer is ",
+    "answer:",
+    "answer ",
+    "1",
+    "1,234,",
+    "1/",
+]
 
 
 @pytest.mark.parametrize("piece", [*ATTACKS, " ", "\n", "####", "-"], ids=repr)
