@@ -9,6 +9,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -78,8 +79,12 @@ def make_samples(shape: str, ragged: bool) -> list[TrainSample]:
     return samples
 
 
-def packed_step(shape: str, samples: list[TrainSample], dtype: str, tokens_per_microbatch: int, share_prompts: bool) -> Callable[[], None]:
+def packed_step(
+    shape: str, samples: list[TrainSample], dtype: str, tokens_per_microbatch: int, share_prompts: bool, *, fused: bool = True
+) -> Callable[[], None]:
     loaded = prepare_model(build_model(shape), None, ModelConfig(path="none", dtype=dtype, device="cpu"))
+    if not fused:
+        loaded = replace(loaded, fused=None)
     policy = TorchPolicy(loaded, optimizer=OptimizerConfig(), num_steps=1000)
     totals = totals_of(samples, max_new_tokens=96)
 
@@ -130,8 +135,12 @@ def main(shape: str = "T", lengths: str = "equal") -> None:
         "transformers padded float32": padded_step(shape, samples, torch.float32),
         "transformers padded bfloat16": padded_step(shape, samples, torch.bfloat16),
         "packed float32": packed_step(shape, samples, "float32", 4096, True),
+        "packed bfloat16, the model's own modules": packed_step(shape, samples, "bfloat16", 4096, True, fused=False),
         "packed bfloat16, prompts repeated": packed_step(shape, samples, "bfloat16", 4096, False),
-        **{f"packed bfloat16, {tokens} tokens": packed_step(shape, samples, "bfloat16", tokens, True) for tokens in (1024, 2048, 4096, 8192)},
+        **{
+            f"packed bfloat16, {tokens} tokens": packed_step(shape, samples, "bfloat16", tokens, True)
+            for tokens in (1024, 2048, 4096, 8192)
+        },
     }
     medians = compare(steps)
     tokens = sum(len(s.token_ids) for s in samples)

@@ -14,6 +14,7 @@ from rlvr.batching import build_microbatch
 from rlvr.errors import ConfigError
 from rlvr.logprobs import token_logprobs
 from rlvr.policy.forward import output_head, packed_hidden_states, padded_hidden_states
+from rlvr.policy.fused_decoder import FusedDecoder, find_fused_decoder
 from rlvr.policy.packed_attention import PackedAttention
 from rlvr.types import TrainSample
 
@@ -63,13 +64,28 @@ def _why_not_packed(model: nn.Module) -> str | None:
             hidden = packed_hidden_states(model.get_decoder(), microbatch, plan)
     except (UnsupportedAttention, TypeError) as error:
         return str(error)
-    if not plan.windows:
+    if not plan.calls:
         return "its attention never asks the registered implementation"
-    without_window = [layer for layer, kind in enumerate(kinds) if kind == "sliding_attention" and plan.windows.get(layer) is None]
+    calls = {layer: call for layer, call in plan.calls.items() if call.sliding_window is not None}
+    without_window = [layer for layer, kind in enumerate(kinds) if kind == "sliding_attention" and layer not in calls]
     if without_window and getattr(config, "sliding_window", None):
         return f"layer {without_window[0]} has a sliding window that it does not tell its attention"
     difference = (_head_logprobs(model, hidden, microbatch) - own).abs().max().item()
     return None if difference < TOLERANCE else f"packed log-probs differ from its own by {difference:.2g} nats"
+
+
+def verified_fused_decoder(model: nn.Module) -> FusedDecoder | None:
+    """Return the hand-written decoder if it gives the log-probs of the model's own modules; the model must be packed and float32."""
+    microbatch = build_microbatch(probe_samples(model.config.get_text_config().vocab_size), device=model.device)
+    plan = PackedAttention(microbatch.layout, num_tokens=len(microbatch.token_ids))
+    with torch.no_grad():
+        own = _head_logprobs(model, packed_hidden_states(model.get_decoder(), microbatch, plan), microbatch)
+        fused = find_fused_decoder(model.get_decoder(), plan) if plan.plain else None
+        if fused is None:
+            return None
+        with fused.converted_weights(torch.float32):
+            difference = _head_logprobs(model, fused.hidden_states(microbatch, plan), microbatch) - own
+    return fused if difference.abs().max().item() < TOLERANCE else None
 
 
 def probe_samples(vocab_size: int) -> list[TrainSample]:

@@ -6,6 +6,7 @@ because PyTorch's fused kernel is slow there in bfloat16 (docs/decisions/0002); 
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -18,6 +19,15 @@ from rlvr.batch import PackedLayout
 BLOCK_FILL = 0.7  # A row joins a block if its queries times keys fill at least this share of the block's largest row.
 PLAIN_MAX_AREA = 1 << 21  # Queries times keys past which the fused kernel's saved memory outweighs its slow backward.
 HIDDEN_SCORE = -1e30  # Far below every score and finite, so that a row seeing nothing averages instead of becoming NaN.
+
+
+@dataclass(frozen=True, slots=True)
+class AttentionCall:
+    """What a layer told its attention."""
+
+    scaling: float
+    sliding_window: int | None
+    softcap: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +78,13 @@ class PackedAttention:
     def __init__(self, layout: PackedLayout, *, num_tokens: int) -> None:
         self._num_tokens = num_tokens
         self._blocks = _make_blocks(layout)
-        self._plain = layout.query_index.device.type == "cpu" and all(
+        self.plain = layout.query_index.device.type == "cpu" and all(
             block.query_index.shape[1] * block.key_index.shape[1] <= PLAIN_MAX_AREA for block in self._blocks
         )
         self._queries_of: dict[int, _HeadIndex] = {}
         self._keys_of: dict[int, _HeadIndex] = {}
         self._hidden: dict[tuple[int | None, torch.dtype], list[Tensor]] = {}
-        self.windows: dict[int, int | None] = {}
+        self.calls: dict[int, AttentionCall] = {}
 
     def attend(
         self,
@@ -88,28 +98,14 @@ class PackedAttention:
         softcap: float | None,
     ) -> Float[Tensor, "1 T H Dv"]:
         """Let every packed token attend within its row; computes in autocast's type where autocast is on."""
-        self.windows[layer] = sliding_window
+        self.calls[layer] = AttentionCall(scaling, sliding_window, softcap)
         device = query.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else query.dtype
         rows = [_token_major(states, dtype) for states in (query, key, value)]
-        return self.attend_rows(*rows, layer=layer, scaling=scaling, sliding_window=sliding_window, softcap=softcap).unsqueeze(0)
-
-    def attend_rows(
-        self,
-        query: Float[Tensor, "T H D"],
-        key: Float[Tensor, "T Hkv D"],
-        value: Float[Tensor, "T Hkv Dv"],
-        *,
-        layer: int,
-        scaling: float,
-        sliding_window: int | None = None,
-        softcap: float | None = None,
-    ) -> Float[Tensor, "T H Dv"]:
-        """Do what `attend` does on token-major states of one type, the form in which projections produce them."""
-        with torch.autocast(query.device.type, enabled=False):
-            if self._plain and softcap is None:
-                return _PlainAttention.apply(query, key, value, self, scaling, sliding_window)
-            return self._fused(query, key, value, scaling, sliding_window, softcap)
+        with torch.autocast(device, enabled=False):
+            if self.plain and softcap is None:
+                return _PlainAttention.apply(*rows, self, scaling, sliding_window).unsqueeze(0)
+            return self._fused(*rows, scaling, sliding_window, softcap).unsqueeze(0)
 
     def _fused(self, query: Tensor, key: Tensor, value: Tensor, scaling: float, window: int | None, softcap: float | None) -> Tensor:
         num_heads, num_key_heads = query.shape[1], key.shape[1]
@@ -242,61 +238,84 @@ class _Scatter(torch.autograd.Function):
 
 
 class _PlainAttention(torch.autograd.Function):
-    """softmax(Q K^T * scaling + hidden) V, block by block, query heads of one key head side by side so that keys are never repeated."""
-
     @staticmethod
     def forward(ctx, query: Tensor, key: Tensor, value: Tensor, plan: PackedAttention, scaling: float, window: int | None) -> Tensor:
-        num_heads, num_key_heads = query.shape[1], key.shape[1]
-        query_heads, key_heads = plan.queries(num_heads), plan.keys(num_key_heads)
-        queries = query.view(-1, query.shape[2]).index_select(0, query_heads.gather)
-        keys = key.view(-1, key.shape[2]).index_select(0, key_heads.gather)
-        values = value.view(-1, value.shape[2]).index_select(0, key_heads.gather)
-        attended = torch.empty(len(queries), value.shape[2], dtype=value.dtype, device=value.device)
-        weights = []
-        for block, hidden, q, k, v, out in _per_block(plan, window, num_heads, num_key_heads, queries, keys, values, attended):
-            scores = torch.baddbmm(q.new_empty(()), q, k.transpose(1, 2), beta=0, alpha=scaling)
-            scores.view(block.query_index.shape[0], num_heads, -1, k.shape[1]).add_(hidden)
-            weights.append(torch.softmax(scores, -1))
-            torch.bmm(weights[-1], v, out=out)
-        ctx.save_for_backward(queries, keys, values, *weights)
-        ctx.plan, ctx.scaling, ctx.window, ctx.num_heads, ctx.num_key_heads = plan, scaling, window, num_heads, num_key_heads
-        return _collect(attended, query_heads).view(query.shape[0], num_heads, -1)
+        attended, saved = plain_attention_forward(plan, query, key, value, scaling, window)
+        ctx.save_for_backward(*saved)
+        ctx.plan, ctx.scaling, ctx.window, ctx.num_heads, ctx.num_key_heads = plan, scaling, window, query.shape[1], key.shape[1]
+        return attended
 
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
-        queries, keys, values, *weights = ctx.saved_tensors
-        plan, num_heads, num_key_heads = ctx.plan, ctx.num_heads, ctx.num_key_heads
-        query_heads, key_heads = plan.queries(num_heads), plan.keys(num_key_heads)
-        grads = grad.reshape(-1, grad.shape[2]).index_select(0, query_heads.gather).index_fill_(0, query_heads.padding, 0.0)
-        grad_queries, grad_keys, grad_values = torch.empty_like(queries), torch.empty_like(keys), torch.empty_like(values)
-        blocks = _per_block(
-            plan, ctx.window, num_heads, num_key_heads, queries, keys, values, grads, grad_queries, grad_keys, grad_values
-        )
-        for (_, _, q, k, v, g, grad_q, grad_k, grad_v), weight in zip(blocks, weights, strict=True):
-            torch.bmm(weight.transpose(1, 2), g, out=grad_v)
-            grad_scores = torch.ops.aten._softmax_backward_data(torch.bmm(g, v.transpose(1, 2)), weight, -1, weight.dtype)
-            torch.baddbmm(grad_q, grad_scores, k, beta=0, alpha=ctx.scaling, out=grad_q)
-            torch.baddbmm(grad_k, grad_scores.transpose(1, 2), q, beta=0, alpha=ctx.scaling, out=grad_k)
-        shape = grad.shape[0]
-        return (
-            _collect(grad_queries, query_heads).view(shape, num_heads, -1),
-            _collect(grad_keys, key_heads).view(shape, num_key_heads, -1),
-            _collect(grad_values, key_heads).view(shape, num_key_heads, -1),
-            None,
-            None,
-            None,
-        )
+        grads = plain_attention_backward(ctx.plan, ctx.saved_tensors, grad, ctx.num_heads, ctx.num_key_heads, ctx.scaling, ctx.window)
+        return *grads, None, None, None
 
 
-def _per_block(plan: PackedAttention, window: int | None, num_heads: int, num_key_heads: int, queries: Tensor, keys: Tensor, values: Tensor, *more: Tensor):
-    """Cut gathered rows into blocks, [R * Hkv, (H / Hkv) * Q or K, D] each; `more` are shaped like queries or keys, told by their length."""
+def plain_attention_forward(
+    plan: PackedAttention,
+    query: Float[Tensor, "T H D"],
+    key: Float[Tensor, "T Hkv D"],
+    value: Float[Tensor, "T Hkv Dv"],
+    scaling: float,
+    window: int | None,
+) -> tuple[Float[Tensor, "T H Dv"], list[Tensor]]:
+    """softmax(Q K^T * scaling + hidden) V, block by block, query heads of one key head side by side so that keys are never repeated.
+
+    Returns what the backward needs beside the result.
+    """
+    num_heads, num_key_heads = query.shape[1], key.shape[1]
+    query_heads, key_heads = plan.queries(num_heads), plan.keys(num_key_heads)
+    queries = query.reshape(-1, query.shape[2]).index_select(0, query_heads.gather)
+    keys = key.reshape(-1, key.shape[2]).index_select(0, key_heads.gather)
+    values = value.reshape(-1, value.shape[2]).index_select(0, key_heads.gather)
+    attended = torch.empty(len(queries), value.shape[2], dtype=value.dtype, device=value.device)
+    weights = []
+    for block, hidden, (q, out), (k, v) in _per_block(plan, window, num_heads, num_key_heads, [queries, attended], [keys, values]):
+        scores = torch.baddbmm(q.new_empty(()), q, k.transpose(1, 2), beta=0, alpha=scaling)
+        scores.view(block.query_index.shape[0], num_heads, -1, k.shape[1]).add_(hidden)
+        weights.append(torch.softmax(scores, -1))
+        torch.bmm(weights[-1], v, out=out)
+    return _collect(attended, query_heads).view(query.shape[0], num_heads, -1), [queries, keys, values, *weights]
+
+
+def plain_attention_backward(
+    plan: PackedAttention,
+    saved: Sequence[Tensor],
+    grad: Float[Tensor, "T H Dv"],
+    num_heads: int,
+    num_key_heads: int,
+    scaling: float,
+    window: int | None,
+) -> tuple[Float[Tensor, "T H D"], Float[Tensor, "T Hkv D"], Float[Tensor, "T Hkv Dv"]]:
+    """Return the gradients of query, key and value."""
+    queries, keys, values, *weights = saved
+    query_heads, key_heads = plan.queries(num_heads), plan.keys(num_key_heads)
+    grads = grad.reshape(-1, grad.shape[2]).index_select(0, query_heads.gather)
+    if len(query_heads.padding):
+        grads.index_fill_(0, query_heads.padding, 0.0)
+    grad_queries, grad_keys, grad_values = torch.empty_like(queries), torch.empty_like(keys), torch.empty_like(values)
+    like_queries, like_keys = [queries, grads, grad_queries], [keys, values, grad_keys, grad_values]
+    blocks = _per_block(plan, window, num_heads, num_key_heads, like_queries, like_keys)
+    for (_, _, (q, g, grad_q), (k, v, grad_k, grad_v)), weight in zip(blocks, weights, strict=True):
+        torch.bmm(weight.transpose(1, 2), g, out=grad_v)
+        grad_scores = torch.ops.aten._softmax_backward_data(torch.bmm(g, v.transpose(1, 2)), weight, -1, weight.dtype)
+        torch.baddbmm(grad_q, grad_scores, k, beta=0, alpha=scaling, out=grad_q)
+        torch.baddbmm(grad_k, grad_scores.transpose(1, 2), q, beta=0, alpha=scaling, out=grad_k)
+    pairs = ((grad_queries, query_heads, num_heads), (grad_keys, key_heads, num_key_heads), (grad_values, key_heads, num_key_heads))
+    return tuple(_collect(rows, heads).view(grad.shape[0], count, -1) for rows, heads, count in pairs)
+
+
+def _per_block(
+    plan: PackedAttention, window: int | None, num_heads: int, num_key_heads: int, like_queries: list[Tensor], like_keys: list[Tensor]
+) -> Iterator[tuple[_Block, Tensor, list[Tensor], list[Tensor]]]:
+    """Cut gathered rows into blocks: [R * Hkv, (H / Hkv) * Q, D] of those like queries, [R * Hkv, K, D] of those like keys."""
     query_from = key_from = 0
-    for block, hidden in zip(plan.blocks, plan.hidden_scores(window, queries.dtype), strict=True):
+    for block, hidden in zip(plan.blocks, plan.hidden_scores(window, like_queries[0].dtype), strict=True):
         num_rows = block.query_index.shape[0]
         query_to = query_from + num_rows * num_heads * block.query_index.shape[1]
         key_to = key_from + num_rows * num_key_heads * block.key_index.shape[1]
         batch = num_rows * num_key_heads
-        as_queries = [t[query_from:query_to].view(batch, -1, t.shape[1]) for t in (queries, *more[: 2 if len(more) > 1 else 1])]
-        as_keys = [t[key_from:key_to].view(batch, -1, t.shape[1]) for t in (keys, values, *more[2:])]
-        yield block, hidden, as_queries[0], as_keys[0], as_keys[1], *as_queries[1:], *as_keys[2:]
+        as_queries = [t[query_from:query_to].view(batch, -1, t.shape[1]) for t in like_queries]
+        as_keys = [t[key_from:key_to].view(batch, -1, t.shape[1]) for t in like_keys]
+        yield block, hidden, as_queries, as_keys
         query_from, key_from = query_to, key_to

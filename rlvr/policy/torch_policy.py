@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,8 +21,10 @@ from rlvr.batching import build_microbatch, plan_microbatches
 from rlvr.errors import CheckpointError
 from rlvr.logprobs import TokenLogprobs, token_logprobs
 from rlvr.policy.forward import output_head, packed_hidden_states, padded_hidden_states
+from rlvr.policy.fused_decoder import FusedDecoder
 from rlvr.policy.loading import LoadedModel
 from rlvr.policy.optimizer import build_optimizer, learning_rate
+from rlvr.policy.packed_attention import PackedAttention
 from rlvr.policy.protocol import Objective, Term, UpdateResult
 from rlvr.types import TrainSample
 
@@ -55,7 +57,12 @@ class TorchPolicy:
         self._tokens_per_microbatch = tokens_per_microbatch
         self._parameters = [p for p in loaded.model.parameters() if p.requires_grad]
         self._optimizer = build_optimizer(self._parameters, optimizer)
-        self._reference = _frozen_copy(loaded.model) if reference and loaded.peft_model is None else None
+        self._fused = loaded.fused
+        self._reference, self._reference_fused = None, None
+        if reference and loaded.peft_model is None:
+            self._reference = _frozen_copy(loaded.model)
+            if self._fused is not None:
+                self._reference_fused = FusedDecoder(self._reference.get_decoder(), self._fused.shapes)
         self._dropouts = [m for name, m in loaded.model.named_modules() if "lora_dropout" in name and isinstance(m, nn.Dropout)]
 
     @property
@@ -67,7 +74,7 @@ class TorchPolicy:
         loss = 0.0
         stats: dict[str, float] = {}
         # One autocast context for all micro-batches: its cache holds the converted weights until it is left.
-        with self._autocast(), self._lora_dropout():
+        with self._autocast(), self._lora_dropout(), self._converted(self._fused):
             for term in terms:
                 term_loss, term_stats = self._accumulate(term)
                 loss += term_loss
@@ -105,7 +112,7 @@ class TorchPolicy:
         }
 
     def _loss_inputs(self, microbatch: MicroBatch, objective: Objective) -> LossInputs:
-        scored = self._score(self.model, microbatch, entropy=True, entropy_gradient=objective.needs_entropy)
+        scored = self._score(self.model, self._fused, microbatch, entropy=True, entropy_gradient=objective.needs_entropy)
         logprobs = _on_rows(scored.logprobs, microbatch)
         return LossInputs(
             logprobs=logprobs,
@@ -118,11 +125,19 @@ class TorchPolicy:
             entropy=_on_rows(scored.entropy, microbatch),
         )
 
-    def _score(self, model: nn.Module, microbatch: MicroBatch, *, entropy: bool = False, entropy_gradient: bool = False) -> TokenLogprobs:
-        forward = packed_hidden_states if self.loaded.attention == "packed" else padded_hidden_states
-        hidden = forward(model.get_decoder(), microbatch)
+    def _score(
+        self, model: nn.Module, fused: FusedDecoder | None, microbatch: MicroBatch, *, entropy: bool = False, entropy_gradient: bool = False
+    ) -> TokenLogprobs:
+        if self.loaded.attention == "padded":
+            hidden = padded_hidden_states(model.get_decoder(), microbatch)
+        else:
+            plan = PackedAttention(microbatch.layout, num_tokens=len(microbatch.token_ids))
+            if fused is not None and plan.plain:
+                hidden = fused.hidden_states(microbatch, plan)
+            else:
+                hidden = packed_hidden_states(model.get_decoder(), microbatch, plan)
         return token_logprobs(
-            hidden[microbatch.source_index],
+            hidden.index_select(0, microbatch.source_index),
             microbatch.target_ids,
             output_head(model),
             temperature=self.temperature,
@@ -133,10 +148,10 @@ class TorchPolicy:
 
     def annotate(self, minibatch: MiniBatch, *, old: bool, reference: bool) -> MiniBatch:
         filled = []
-        with torch.no_grad(), self._autocast():
+        with torch.no_grad(), self._autocast(), self._converted(self._fused), self._converted(self._reference_fused):
             for microbatch in minibatch.microbatches:
                 if old:
-                    microbatch = replace(microbatch, old_logprobs=_on_rows(self._score(self.model, microbatch).logprobs, microbatch))
+                    microbatch = replace(microbatch, old_logprobs=_on_rows(self._policy_logprobs(microbatch), microbatch))
                 if reference:
                     microbatch = replace(microbatch, reference_logprobs=_on_rows(self._reference_logprobs(microbatch), microbatch))
                 filled.append(microbatch)
@@ -144,22 +159,25 @@ class TorchPolicy:
 
     def logprobs(self, samples: Sequence[TrainSample], *, reference: bool = False) -> list[list[float]]:
         out = [[0.0] * len(sample.token_ids) for sample in samples]
-        with torch.no_grad(), self._autocast():
+        with torch.no_grad(), self._autocast(), self._converted(self._reference_fused if reference else self._fused):
             for rows in plan_microbatches(samples, tokens_per_microbatch=self._tokens_per_microbatch, share_prompts=True):
                 microbatch = build_microbatch([samples[i] for i in rows], device=self.loaded.device)
-                values = self._reference_logprobs(microbatch) if reference else self._score(self.model, microbatch).logprobs
+                values = self._reference_logprobs(microbatch) if reference else self._policy_logprobs(microbatch)
                 places = zip(microbatch.target_row.tolist(), microbatch.target_col.tolist(), values.tolist(), strict=True)
                 for row, col, value in places:
                     out[rows[row]][col] = value
         return out
 
+    def _policy_logprobs(self, microbatch: MicroBatch) -> Tensor:
+        return self._score(self.model, self._fused, microbatch).logprobs
+
     def _reference_logprobs(self, microbatch: MicroBatch) -> Tensor:
         if self.loaded.peft_model is not None:
             with self.loaded.peft_model.disable_adapter():
-                return self._score(self.model, microbatch).logprobs
+                return self._policy_logprobs(microbatch)
         if self._reference is None:
             raise ValueError("this policy keeps no reference: construct it with reference=True")
-        return self._score(self._reference, microbatch).logprobs
+        return self._score(self._reference, self._reference_fused, microbatch).logprobs
 
     def weights(self) -> Iterator[tuple[str, Tensor]]:
         yield from plain_weights(self.model)
@@ -189,6 +207,9 @@ class TorchPolicy:
     def _autocast(self) -> AbstractContextManager:
         dtype = self.loaded.compute_dtype
         return torch.autocast(self.loaded.device.type, dtype=dtype, enabled=dtype != torch.float32)
+
+    def _converted(self, fused: FusedDecoder | None) -> AbstractContextManager:
+        return nullcontext() if fused is None else fused.converted_weights(self.loaded.compute_dtype)
 
     @contextmanager
     def _lora_dropout(self) -> Iterator[None]:
