@@ -29,6 +29,9 @@ class KlConfig(Settings):
     estimator: KlEstimator = "k3"
     """http://joschu.net/blog/kl-approx.html. In the loss, k2's gradient is the KL's; k1's is zero in expectation."""
     where: Literal["loss", "reward"] = "loss"
+    weigh_by_ratio: bool = False
+    """In the loss: multiply each token's estimate by its ratio, gradient included, which makes k3's gradient the KL's (DeepSeek-V3.2,
+    arXiv:2512.02556; TRL's default)."""
     controller: Literal["fixed", "adaptive"] = "fixed"
     """adaptive: the coefficient follows `target` as in arXiv:1909.08593, section 2.2; `coefficient` is where it starts."""
     target: float = Field(6.0, gt=0)
@@ -37,7 +40,11 @@ class KlConfig(Settings):
     """Completions over which the adaptive controller corrects an error."""
 
     @model_validator(mode="after")
-    def _check_adaptive_start(self) -> KlConfig:
+    def _check_kl(self) -> KlConfig:
+        if self.weigh_by_ratio and self.where == "reward":
+            raise ValueError(
+                "kl.weigh_by_ratio corrects the gradient of a KL in the loss, and kl.where=reward has none: set one of the two"
+            )
         if self.controller == "adaptive" and self.coefficient == 0:
             raise ValueError("kl.controller=adaptive multiplies kl.coefficient, which is 0 and would stay 0: set a positive coefficient")
         return self

@@ -1,4 +1,4 @@
-"""From a per-token loss to the scalar that is minimised: divided by totals known before the first forward, never by one micro-batch's own."""
+"""From a per-token loss to the scalar that is minimised: divided by totals known before the first forward, not by the micro-batch."""
 
 from __future__ import annotations
 

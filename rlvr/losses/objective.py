@@ -16,7 +16,7 @@ from rlvr.algorithms import CLIPPING_LOSSES, PLAIN_LOSSES, Aggregation, Algorith
 from rlvr.batch import LossInputs, Totals
 from rlvr.losses.aggregation import aggregate
 from rlvr.losses.correction import correct
-from rlvr.losses.policy_gradient import LossFn, cross_entropy
+from rlvr.losses.policy_gradient import LossFn, cross_entropy, log_ratio
 from rlvr.registries import LOSSES
 from rlvr.rewards import kl_estimate
 
@@ -78,7 +78,8 @@ class PolicyObjective:
 
     def _reference_kl(self, inputs: LossInputs) -> Float[Tensor, "B L"]:
         reference = _given(inputs.reference_logprobs, "kl.coefficient", "reference_logprobs")
-        return kl_estimate(inputs.logprobs, reference, self.config.kl.estimator)
+        estimate = kl_estimate(inputs.logprobs, reference, self.config.kl.estimator)
+        return estimate * log_ratio(inputs).exp() if self.config.kl.weigh_by_ratio else estimate
 
 
 @dataclass(frozen=True, slots=True)
