@@ -17,6 +17,8 @@ from rlvr.engines.picking import Picker, row_keys, uniforms
 from rlvr.engines.rows import Rows
 from rlvr.types import Sampling
 
+NOISE_BLOCK = 32
+"""Steps whose random numbers are drawn in one go."""
 COMPACT_SHARE = 1 / 8
 """Finished rows are removed, and waiting ones let in, when they are this share of all rows; see docs/decisions/0001."""
 
@@ -60,8 +62,8 @@ class Decoder:
         self._live: list[_Row] = []
         self._requests: list[Request] = []
 
-    def run(self, requests: Iterable[Request], on_done: Callable[[Request], None]) -> None:
-        """Fill in each request's sequences and call `on_done` with it as soon as its last row ends; not for cancelled ones."""
+    def run(self, requests: Iterable[Request], on_done: Callable[[list[Request]], None]) -> None:
+        """Fill in each request's sequences and pass it to `on_done` once its last row has ended; cancelled ones never."""
         for request in requests:
             request.sequences = [None] * request.sampling.num_samples
             request.num_pending = request.sampling.num_samples
@@ -124,6 +126,13 @@ class Decoder:
         self._picker = Picker.of([row.request.sampling for row in self._live], self._device)
         self._slots = torch.arange(len(self._live), device=self._device)
         self._room = self._written.shape[1] - int(self._counts.max()) if self._live else 0
+        self._draw_noise()
+
+    def _draw_noise(self) -> None:
+        """Draw the noise of the next steps at once: rows that live count on by one a step."""
+        steps = torch.arange(NOISE_BLOCK, device=self._device)
+        self._noise = uniforms(self._keys[:, None], self._counts[:, None] + steps)
+        self._num_drawn = 0
 
     def _advance(self, logits: Tensor) -> None:
         """Draw one token for every row and note which rows it ends. Rows already ended draw too; nobody reads it."""
@@ -131,14 +140,17 @@ class Decoder:
             self._written = torch.cat((self._written, torch.zeros_like(self._written)), 1)
             self._logprobs = torch.cat((self._logprobs, torch.zeros_like(self._logprobs)), 1)
             self._room = self._written.shape[1] - int(self._counts.max())
-        self._tokens, logprobs = self._picker.pick(logits, uniforms(self._keys, self._counts))
+        if self._num_drawn == NOISE_BLOCK:
+            self._draw_noise()
+        self._tokens, logprobs = self._picker.pick(logits, self._noise[:, self._num_drawn])
+        self._num_drawn += 1
         self._written[self._slots, self._counts] = self._tokens
         self._logprobs[self._slots, self._counts] = logprobs
         self._counts += self._active
         self._room -= 1
-        self._active &= (self._counts < self._limits) & ~torch.isin(self._tokens, self._stop_ids)
+        self._active &= (self._counts < self._limits) & (self._tokens[:, None] != self._stop_ids).all(1)
 
-    def _remove_finished(self, on_done: Callable[[Request], None]) -> None:
+    def _remove_finished(self, on_done: Callable[[list[Request]], None]) -> None:
         """Hand over what finished rows wrote, fill their places with the last living rows, and forget cancelled requests."""
         active = [alive and not row.request.cancelled for alive, row in zip(self._active.tolist(), self._live, strict=True)]
         done = [slot for slot, alive in enumerate(active) if not alive]
@@ -146,8 +158,9 @@ class Decoder:
             request = self._live[slot].request
             request.sequences[self._live[slot].index] = sequence
             request.num_pending -= 1
-            if request.num_pending == 0 and not request.cancelled:
-                on_done(request)
+        completed = [request for request in self._requests if request.num_pending == 0 and not request.cancelled]
+        if completed:
+            on_done(completed)
         self._requests = [request for request in self._requests if request.num_pending and not request.cancelled]
         num_rows = len(active) - len(done)
         target = [slot for slot in done if slot < num_rows]

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from rlvr.attention import masked_attention, visible_keys
 
-GROWTH = 64
-"""Columns added at least when the cache is full."""
+BLOCK = 16
+"""The cache grows by at least so many columns, to a multiple of so many."""
 
 
 @dataclass(slots=True)
@@ -54,18 +54,22 @@ class PrefillPlan:
 
 
 class KvCache:
-    """Keys and values of up to `max_rows` rows; rows 0 … `num_rows` - 1 are in use. Also the attention plan of a decoding step."""
+    """Keys and values of up to `max_rows` rows; rows 0 … `num_rows` - 1 are in use. Also the attention plan of a decoding step.
+
+    Attention reads the buffers whole, free columns masked: oneDNN's bfloat16 products copy whatever is not contiguous, which costs more
+    than the few free columns (docs/decisions/0001).
+    """
 
     def __init__(self, like: PrefillPlan, max_rows: int) -> None:
         """`like`: a prefill of the same model, for the number of layers and their shapes."""
-        self.max_rows = max_rows
+        device = like.start.device
         self.num_rows = 0
         self.length = 0
-        self._capacity = 0
-        self._start = torch.zeros(max_rows, dtype=torch.long, device=like.start.device)
+        self._start = torch.zeros(max_rows, dtype=torch.long, device=device)
         self._keys = [key.new_empty(max_rows, key.shape[1], 0, key.shape[3]) for key in like.keys]
         self._values = [value.new_empty(max_rows, value.shape[1], 0, value.shape[3]) for value in like.values]
-        self._hidden: Float[Tensor, "R 1 1 C"] | None = None
+        # Added to scores: 0 on the columns a row sees, -inf before its start and after `length`.
+        self._mask: Float[Tensor, "R 1 1 C"] = torch.empty(max_rows, 1, 1, 0, device=device)
 
     def place(self, prefill: PrefillPlan, source: Int[Tensor, " N"]) -> None:
         """Append one row per entry of `source`, a copy of that prefilled prompt."""
@@ -75,7 +79,7 @@ class KvCache:
         rows = slice(self.num_rows, self.num_rows + len(source))
         columns = slice(self.length - width, self.length)
         for layer, (key, value) in enumerate(zip(prefill.keys, prefill.values, strict=True)):
-            # Columns before a row's start keep finite leftovers: they get no weight, and only NaN would show through that.
+            # Other columns keep finite leftovers: they get no weight, and only NaN would show through that.
             self._keys[layer][rows, :, columns] = key[source]
             self._values[layer][rows, :, columns] = value[source]
         self._start[rows] = self.length - width + prefill.start[source]
@@ -84,18 +88,17 @@ class KvCache:
 
     def begin_step(self) -> None:
         """Open the column that the next forward writes."""
-        if self.length == self._capacity:
+        if self.length == self._mask.shape[-1]:
             self._resize()
             self._remask()
+        self._mask[..., self.length] = 0.0
         self.length += 1
 
     def compact(self, source: Int[Tensor, " M"], target: Int[Tensor, " M"], num_rows: int) -> None:
         """Move rows `source` over rows `target` and keep the first `num_rows`."""
-        for buffer in (*self._keys, *self._values):
-            buffer[target, :, : self.length] = buffer[source, :, : self.length]
-        self._start[target] = self._start[source]
+        for buffer in (*self._keys, *self._values, self._start, self._mask):
+            buffer[target] = buffer[source]
         self.num_rows = num_rows
-        self._remask()
 
     def attend(
         self,
@@ -109,39 +112,36 @@ class KvCache:
         softcap: float | None,
     ) -> Float[Tensor, "R 1 H D"]:
         rows, heads, _, dim = query.shape
-        keys, values = self._keys[layer][:rows], self._values[layer][:rows]
+        keys, values, mask = self._keys[layer][:rows], self._values[layer][:rows], self._mask[:rows]
         keys[:, :, self.length - 1] = key[:, :, 0]
         values[:, :, self.length - 1] = value[:, :, 0]
-        low = 0 if sliding_window is None else max(0, self.length - sliding_window)
-        keys, values = keys[:, :, low : self.length], values[:, :, low : self.length]
+        if sliding_window is not None and sliding_window < self.length:
+            window = slice(self.length - sliding_window, self.length)
+            keys, values, mask = keys[:, :, window], values[:, :, window], mask[..., window]
         # Query heads that share a key head become the rows of one small matrix product, so keys are read once and never repeated.
-        folded = (query * scaling).to(keys.dtype).view(rows, key.shape[1], -1, dim)
-        scores = torch.matmul(folded, keys.transpose(2, 3))
+        scaled = query if scaling == 1.0 else query * scaling
+        scores = torch.matmul(scaled.view(rows, key.shape[1], -1, dim), keys.transpose(2, 3))
         if softcap is not None:
             scores = softcap * torch.tanh(scores.float() / softcap)
-        if self._hidden is not None:
-            scores = scores + self._hidden[:rows, :, :, low : self.length]
-        weights = torch.softmax(scores, -1, dtype=torch.float32).to(values.dtype)
+        weights = torch.softmax(scores + mask, -1, dtype=torch.float32).to(values.dtype)
         return torch.matmul(weights, values).view(rows, 1, heads, -1)
 
     def _remask(self) -> None:
-        """Rebuild the additive mask that hides columns before a row's start, or drop it when there are none."""
-        start = self._start[: self.num_rows]
-        self._hidden = None
-        if bool(start.any()):
-            column = torch.arange(self._capacity, device=start.device)
-            mask = torch.zeros(self.num_rows, 1, 1, self._capacity, device=start.device)
-            self._hidden = mask.masked_fill_(column < start[:, None, None, None], float("-inf"))
+        column = torch.arange(self._mask.shape[-1], device=self._mask.device)
+        hidden = (column < self._start[:, None, None, None]) | (column >= self.length)
+        self._mask.zero_().masked_fill_(hidden, float("-inf"))
 
     def _resize(self, at_least: int = 0) -> None:
         """Move to larger buffers, dropping the columns that lie before every row's start."""
         used = self.length - int(self._start[: self.num_rows].min()) if self.num_rows else 0
         length = max(used, at_least)
-        capacity = length + max(GROWTH, length // 2)
+        # A growing share of the length keeps the copying, summed over all growths, proportional to the final length.
+        capacity = BLOCK * ((length + max(BLOCK, length // 8) + BLOCK - 1) // BLOCK)
         for buffers in (self._keys, self._values):
             for layer, old in enumerate(buffers):
-                buffers[layer] = old.new_zeros(self.max_rows, old.shape[1], capacity, old.shape[3])
+                buffers[layer] = old.new_zeros(*old.shape[:2], capacity, old.shape[3])
                 if used:
                     buffers[layer][: self.num_rows, :, length - used : length] = old[: self.num_rows, :, self.length - used : self.length]
+        self._mask = self._mask.new_empty(len(self._mask), 1, 1, capacity)
         self._start += length - self.length
-        self.length, self._capacity = length, capacity
+        self.length = length

@@ -28,15 +28,15 @@ def row_keys(sampling: Sampling) -> list[int]:
     return [derive_seed(seed, "row", index) for index in range(sampling.num_samples)]
 
 
-def uniforms(keys: Int[Tensor, " R"], counters: Int[Tensor, " R"]) -> Float[Tensor, " R"]:
-    """Return one number in [0, 1) per row, 24 bits, a function of (key, counter) alone."""
+def uniforms(keys: Int[Tensor, "..."], counters: Int[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """Return numbers in [0, 1), 24 bits, each a function of its (key, counter) alone; the two broadcast."""
     state = keys + (counters + 1) * GOLDEN_GAMMA
     state = (state ^ _shift(state, 30)) * MIX_1
     state = (state ^ _shift(state, 27)) * MIX_2
     return _shift(state ^ _shift(state, 31), 40).float() * 2.0**-24
 
 
-def _shift(value: Int[Tensor, " R"], bits: int) -> Int[Tensor, " R"]:
+def _shift(value: Int[Tensor, "..."], bits: int) -> Int[Tensor, "..."]:
     """Shift right as unsigned 64-bit numbers do: torch's shift repeats the sign."""
     return (value >> bits) & (2 ** (64 - bits) - 1)
 

@@ -130,14 +130,19 @@ class TransformersEngine:
         loop = asyncio.get_running_loop()
         futures = dict(batch)
 
-        def deliver(request: Request, version: int) -> None:
-            completions = self._completions(request, version)
-            loop.call_soon_threadsafe(lambda: futures[request].done() or futures[request].set_result(completions))
+        def deliver(requests: list[Request], version: int) -> None:
+            results = [(futures[request], self._completions(request, version)) for request in requests]
+            loop.call_soon_threadsafe(resolve, results)
+
+        def resolve(results: list[tuple[asyncio.Future[list[Completion]], list[Completion]]]) -> None:
+            for future, completions in results:
+                if not future.done():
+                    future.set_result(completions)
 
         await self._compute.run(self._decode, [request for request, _ in batch], deliver)
 
     @torch.no_grad()
-    def _decode(self, requests: list[Request], deliver: Callable[[Request, int], None]) -> None:
+    def _decode(self, requests: list[Request], deliver: Callable[[list[Request], int], None]) -> None:
         version = self._version()
         network = self._ready()
         device = next(self._model.parameters()).device
@@ -151,7 +156,7 @@ class TransformersEngine:
         self._model.eval()
         try:
             decoder = Decoder(rows, max_rows=num_rows, stop_ids=self._stop_ids, device=device)
-            decoder.run(requests, lambda request: deliver(request, version))
+            decoder.run(requests, lambda completed: deliver(completed, version))
         finally:
             self._model.train(training)
 
