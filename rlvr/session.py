@@ -39,8 +39,6 @@ async def open_session(
     needs_reference: bool,
     num_threads: int | None,
     deterministic: bool,
-    seed: int,
-    version: int = 0,
 ) -> AsyncIterator[Session]:
     """Load the model and build policy and engine around it; everything is closed when the block ends."""
     torch.use_deterministic_algorithms(deterministic, warn_only=True)
@@ -49,7 +47,7 @@ async def open_session(
         policy = await compute.run(
             TorchPolicy, loaded, optimizer=optimizer, temperature=temperature, num_steps=num_updates, reference=needs_reference
         )
-        weight_sync = SharedModule(version)
+        weight_sync = SharedModule()
         sampler: Engine = ENGINES.get(engine.name)(
             loaded.model,
             loaded.tokenizer,

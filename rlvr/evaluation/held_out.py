@@ -13,8 +13,9 @@ from rlvr.types import Completion, Prompt, Sampling
 from verifiers.errors import VerifierError
 from verifiers.types import Verdict
 
-MAX_IN_FLIGHT = 512
-"""Problems handed to the engine at once; bounds memory, not speed."""
+PROBLEMS_AT_ONCE = 1024
+"""Problems handed to the engine together. All are answered before the next come, so that what is decoded together, and with it every
+rounding, depends on the problems alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,27 +68,28 @@ async def evaluate_held_out(
 
     Raises: VerifierError: not one problem could be judged.
     """
-    limit = asyncio.Semaphore(MAX_IN_FLIGHT)
     failures: list[VerifierError] = []
 
     async def answer(index: int, prompt: Prompt) -> tuple[list[Completion], list[Verdict]] | None:
-        async with limit:
-            draws = [replace(sampling, temperature=0.0, num_samples=1)]
-            if num_samples > 0:
-                draws.append(replace(sampling, num_samples=num_samples, seed=derive_seed(seed, "held-out", index)))
-            async with asyncio.TaskGroup() as tasks:
-                running = [tasks.create_task(engine.generate(prompt.token_ids, draw)) for draw in draws]
-            completions = [completion for task in running for completion in task.result()]
-            try:
-                return completions, await judge(prompt.problem, completions)
-            except VerifierError as error:
-                failures.append(error)
-                return None
-            finally:
-                advance(1)
+        draws = [replace(sampling, temperature=0.0, num_samples=1)]
+        if num_samples > 0:
+            draws.append(replace(sampling, num_samples=num_samples, seed=derive_seed(seed, "held-out", index)))
+        async with asyncio.TaskGroup() as tasks:
+            running = [tasks.create_task(engine.generate(prompt.token_ids, draw)) for draw in draws]
+        completions = [completion for task in running for completion in task.result()]
+        try:
+            return completions, await judge(prompt.problem, completions)
+        except VerifierError as error:
+            failures.append(error)
+            return None
+        finally:
+            advance(1)
 
-    async with asyncio.TaskGroup() as tasks:
-        answers = [tasks.create_task(answer(index, prompt)) for index, prompt in enumerate(prompts)]
+    answers: list[asyncio.Task[tuple[list[Completion], list[Verdict]] | None]] = []
+    numbered = list(enumerate(prompts))
+    for start in range(0, len(numbered), PROBLEMS_AT_ONCE):
+        async with asyncio.TaskGroup() as tasks:
+            answers += [tasks.create_task(answer(index, prompt)) for index, prompt in numbered[start : start + PROBLEMS_AT_ONCE]]
     judged = [result for task in answers if (result := task.result()) is not None]
     if not judged:
         raise failures[0]

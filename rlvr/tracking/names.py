@@ -15,6 +15,7 @@ REWARD_STD = "reward/std"
 ACCURACY = "accuracy/train"
 INFORMATIVE_SHARE = "groups/informative_share"
 ZERO_VARIANCE_SHARE = "groups/zero_variance_share"
+KL_COEFFICIENT = "policy/kl_coefficient"
 DROPPED_UNINFORMATIVE = "groups/dropped_uninformative"
 DROPPED_FAILED = "groups/dropped_failed"
 ZERO_ADVANTAGE_SHARE = "advantage/zero_share"
@@ -57,6 +58,7 @@ METRICS: tuple[Metric, ...] = (
     Metric(ACCURACY, "share", "share of completions judged correct", "accuracy"),
     Metric(INFORMATIVE_SHARE, "share", "share of groups whose completions did not all get the same reward", "informative"),
     Metric(ZERO_VARIANCE_SHARE, "share", "share of sampled groups whose completions all got the same reward; one of the guards watches it"),
+    Metric(KL_COEFFICIENT, "weight", "coefficient of the KL from the reference in this step"),
     Metric(DROPPED_UNINFORMATIVE, "groups", "groups left out because all rewards were equal (dynamic sampling)"),
     Metric(DROPPED_FAILED, "groups", "groups left out because the verifier could not judge them"),
     Metric(ZERO_ADVANTAGE_SHARE, "share", "share of completions whose advantage is zero; at 1 the update changes nothing"),

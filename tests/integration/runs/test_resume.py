@@ -1,0 +1,117 @@
+"""A killed run, resumed, ends where the uninterrupted one ends, bit for bit."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+from rlvr.config_files import write_yaml
+from rlvr.errors import CheckpointError
+from rlvr.run import train
+from rlvr.tracking.metrics import comparable_lines
+from tests.integration.runs.small_runs import small_run
+
+ALGORITHMS = {
+    "grpo": {"name": "grpo", "kl": {"coefficient": 0.0}},
+    "dapo with several updates": {"name": "dapo"},
+    "rloo with adaptive kl in the reward": {"name": "rloo", "kl": {"coefficient": 0.05, "controller": "adaptive", "target": 0.1}},
+}
+
+
+def weights(run: Path, step: int = 8) -> dict:
+    return load_file(run / "checkpoints" / f"step_{step:06d}" / "export" / "model.safetensors")
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    assert comparable_lines(one / "metrics.jsonl") == comparable_lines(other / "metrics.jsonl")
+    ours, theirs = weights(one), weights(other)
+    assert ours.keys() == theirs.keys()
+    assert all(ours[name].equal(theirs[name]) for name in ours)
+
+
+def start(config_file: Path, *arguments: str) -> subprocess.Popen:
+    repository = Path(__file__).parents[3]
+    environment = {**os.environ, "PYTHONPATH": str(repository), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "rlvr", "train", *([str(config_file)] if not arguments else []), *arguments]
+    return subprocess.Popen(command, cwd=repository, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def test_killed_at_random_moments_and_resumed_it_equals_the_uninterrupted_run(tmp_path, tiny_model_folder):
+    whole = train(small_run(tmp_path, tiny_model_folder, name="whole")).folder
+    config = small_run(tmp_path, tiny_model_folder, name="killed")
+    run = Path(config.runs_folder) / "killed"
+    write_yaml(config, tmp_path / "killed.yaml")
+    moments = random.Random(0)
+    process, kills = start(tmp_path / "killed.yaml"), 0
+    while kills < 4:
+        wait_for_checkpoint(run, process, more_than=latest_step(run))
+        time.sleep(moments.uniform(0, 0.15))  # Somewhere in the two steps that follow, or in the next save.
+        if process.poll() is not None:
+            break
+        os.kill(process.pid, signal.SIGKILL)
+        process.communicate()
+        kills += 1
+        process = start(tmp_path / "killed.yaml", "--resume", str(run))
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, output
+    assert kills >= 2
+    assert_same_run(whole, run)
+
+
+def wait_for_checkpoint(run: Path, process: subprocess.Popen, *, more_than: int) -> None:
+    deadline = time.monotonic() + 120
+    while latest_step(run) <= more_than and process.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def latest_step(run: Path) -> int:
+    latest = run / "checkpoints" / "latest"
+    return int(latest.read_text().strip().removeprefix("step_")) if latest.exists() else 0
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS.values(), ids=list(ALGORITHMS))
+def test_every_kind_of_state_survives_a_resume(tmp_path, tiny_model_folder, algorithm):
+    batch = {"minibatches_per_step": 2} if algorithm["name"] == "dapo" else {}
+    settings = {"algorithm": algorithm, "batch": batch}
+    whole = train(small_run(tmp_path, tiny_model_folder, name="whole", **settings)).folder
+    parts = small_run(tmp_path, tiny_model_folder, name="parts", **settings)
+    run = train(parts).folder
+    for step in (8, 6):
+        remove_checkpoint(run, step)
+    train(parts, resume=run / "checkpoints" / "step_000004")
+    assert_same_run(whole, run)
+
+
+def remove_checkpoint(run: Path, step: int) -> None:
+    folder = run / "checkpoints" / f"step_{step:06d}"
+    for path in sorted(folder.rglob("*"), reverse=True):
+        path.rmdir() if path.is_dir() else path.unlink()
+    folder.rmdir()
+
+
+def test_two_runs_of_one_seed_are_equal_and_another_seed_differs(tmp_path, tiny_model_folder):
+    one = train(small_run(tmp_path, tiny_model_folder, name="one")).folder
+    same = train(small_run(tmp_path, tiny_model_folder, name="same")).folder
+    other = train(small_run(tmp_path, tiny_model_folder, name="other", seed=1)).folder
+    assert_same_run(one, same)
+    assert comparable_lines(one / "metrics.jsonl") != comparable_lines(other / "metrics.jsonl")
+
+
+def test_a_damaged_checkpoint_is_refused_and_the_one_before_resumes(tmp_path, tiny_model_folder):
+    config = small_run(tmp_path, tiny_model_folder)
+    run = train(config).folder
+    damaged = run / "checkpoints" / "step_000008" / "policy" / "policy.pt"
+    damaged.write_bytes(damaged.read_bytes()[:-100])
+    with pytest.raises(CheckpointError, match=r"policy/policy.pt is damaged.*--resume .*step_000006"):
+        train(config, resume=run)
+    train(config, resume=run / "checkpoints" / "step_000006")
+    assert latest_step(run) == 8
