@@ -25,7 +25,7 @@ from verifiers.errors import UnknownName
 
 
 def group(rewards: list[float], lengths: list[int] | None = None, **rest: object) -> GroupRewards:
-    return GroupRewards(torch.tensor(rewards), torch.tensor(lengths or [1] * len(rewards)), **rest)
+    return GroupRewards(torch.tensor(rewards, dtype=torch.float32), torch.tensor(lengths or [1] * len(rewards)), **rest)
 
 
 def firsts(advantages: list[torch.Tensor]) -> list[float]:
