@@ -33,7 +33,7 @@ def write_problems(path: Path, count: int = 40) -> Path:
     return path
 
 
-def small_run(folder: Path, model: Path, **changes: Any) -> RunConfig:
+def small_run(folder: Path, model: Path, /, **changes: Any) -> RunConfig:
     """Eight steps of two groups of four, ten tokens each, with a checkpoint and an evaluation every second step."""
     problems = folder / "problems.jsonl"
     if not problems.exists():

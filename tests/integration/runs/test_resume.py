@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import resource
 import signal
 import subprocess
 import sys
@@ -37,11 +38,18 @@ def assert_same_run(one: Path, other: Path) -> None:
     assert all(ours[name].equal(theirs[name]) for name in ours)
 
 
-def start(config_file: Path, *arguments: str) -> subprocess.Popen:
+def start(config_file: Path, *arguments: str, largest_file: int | None = None) -> subprocess.Popen:
     repository = Path(__file__).parents[3]
     environment = {**os.environ, "PYTHONPATH": str(repository), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "rlvr", "train", *([str(config_file)] if not arguments else []), *arguments]
-    return subprocess.Popen(command, cwd=repository, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+    def limit() -> None:
+        if largest_file is not None:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
+
+    return subprocess.Popen(
+        command, cwd=repository, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, preexec_fn=limit
+    )
 
 
 def test_killed_at_random_moments_and_resumed_it_equals_the_uninterrupted_run(tmp_path, tiny_model_folder):
@@ -115,3 +123,16 @@ def test_a_damaged_checkpoint_is_refused_and_the_one_before_resumes(tmp_path, ti
         train(config, resume=run)
     train(config, resume=run / "checkpoints" / "step_000006")
     assert latest_step(run) == 8
+
+
+def test_a_checkpoint_that_cannot_be_written_is_one_clear_line_and_the_run_goes_on_later(tmp_path, tiny_model_folder):
+    config = small_run(tmp_path, tiny_model_folder, num_steps=2)
+    run = train(config).folder
+    # Files of at most 100 kB: the policy's state, some 2 MB, fails in the middle of its writing as it does on a full disk.
+    process = start(tmp_path / "unused.yaml", "--resume", str(run), "num_steps=4", largest_file=100_000)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 1, output
+    assert "error: cannot write checkpoint" in output and "Earlier checkpoints are untouched" in output and "Traceback" not in output
+    assert latest_step(run) == 2
+    train(config.model_copy(update={"num_steps": 4}), resume=run)
+    assert latest_step(run) == 4
