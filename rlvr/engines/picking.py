@@ -80,7 +80,7 @@ class Picker:
 
     def _truncate(self, logits: Float[Tensor, "R V"]) -> Float[Tensor, "R V"]:
         """Give -inf to tokens outside the top k, then to those outside the smallest set whose probability reaches top p."""
-        ordered, token = logits.sort(-1, descending=True, stable=True)
+        ordered, token = logits.sort(dim=-1, descending=True, stable=True)
         rank = torch.arange(logits.shape[-1], device=logits.device)
         dropped = torch.zeros_like(ordered, dtype=torch.bool)
         if self.top_k is not None:
