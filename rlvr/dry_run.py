@@ -5,6 +5,7 @@ Each check stands by itself, so that one run of it shows every fault; only what 
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import tempfile
@@ -112,6 +113,7 @@ def workload(config: RunConfig | SftConfig, model: InspectedModel) -> Workload:
 
     from rlvr.logprobs import CHUNK_ELEMENTS
     from rlvr.policy.loading import compute_dtype
+    from rlvr.policy.packed_attention import PLAIN_MAX_AREA
 
     cuda = config.model.device == "cuda" or (config.model.device == "auto" and torch.cuda.is_available())
     compute = compute_dtype(config.model.dtype, torch.device("cuda" if cuda else "cpu"))
@@ -132,7 +134,7 @@ def workload(config: RunConfig | SftConfig, model: InspectedModel) -> Workload:
         chunk_elements=CHUNK_ELEMENTS,
         keeps_reference=reference,
         gradient_checkpointing=config.model.gradient_checkpointing,
-        plain_attention=not cuda,
+        max_plain_keys=0 if cuda else math.isqrt(PLAIN_MAX_AREA),
         decode_rows=rows,
     )
 

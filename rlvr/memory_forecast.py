@@ -43,8 +43,8 @@ class Workload:
     chunk_elements: int
     keeps_reference: bool
     gradient_checkpointing: bool
-    plain_attention: bool
-    """Whether attention weights are kept for the backward, as the matrix-product attention on CPU does; a fused kernel keeps none."""
+    max_plain_keys: int
+    """Keys a query may have for its attention weights to be kept, as matrix-product attention does; 0 where a fused kernel keeps none."""
     decode_rows: int
     """Rows decoded at once; 0 where nothing is sampled."""
 
@@ -122,7 +122,7 @@ def activation_bytes(shape: ModelShape, work: Workload) -> int:
     norms = 2 * 2 * shape.hidden * FLOAT32
     attention = (3 * (queries + 2 * keys) + 2 * queries) * compute
     mlp = 4 * shape.intermediate * compute
-    scores = shape.num_heads * min(work.max_sequence_tokens, tokens) * compute if work.plain_attention else 0
+    scores = shape.num_heads * min(work.max_sequence_tokens, work.max_plain_keys, tokens) * compute
     layer = tokens * (norms + casts + attention + mlp + scores)
     final = tokens * shape.hidden * (2 * FLOAT32 + 2 * compute)
     if work.gradient_checkpointing:

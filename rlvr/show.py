@@ -8,8 +8,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Literal
 
-from rich.console import Console, Group, RenderableType
-from rich.panel import Panel
+from rich.console import Console
 from rich.rule import Rule
 from rich.text import Text
 
@@ -56,13 +55,15 @@ def show_rollouts(
     rows = table.read(chosen)
     shown = sorted(select(rows, problem, chosen), key=KEYS[order])[:limit]
     console.print(Rule(f"step {chosen}"))
-    console.print(Text(summarise(rows)))
+    console.print(Text(summarise(rows)), soft_wrap=not console.is_terminal)
     last_group: int | None = None
     for row in shown:
         if row.group_index != last_group:
-            console.print(Panel(Text(row.prompt_text), title=Text(f"problem {row.problem_id}"), title_align="left"))
+            console.print(Rule(Text(f"problem {row.problem_id}"), align="left", style="dim"))
+            console.print(Text(row.prompt_text + "\n"), soft_wrap=not console.is_terminal)
             last_group = row.group_index
-        console.print(_completion(row))
+        for line in _completion(row):
+            console.print(line, soft_wrap=not console.is_terminal)
     if len(shown) < len(rows):
         hidden = len(rows) - len(shown)
         console.print(Text(f"{hidden} more in this step (--limit, --problem, --sort); steps saved: {steps[0]} to {steps[-1]}", style="dim"))
@@ -92,16 +93,16 @@ def summarise(rows: Sequence[RolloutRow]) -> str:
     return f"{len(rows)} completions in {groups} groups: {outcomes}; mean reward {mean_reward:.3g}, mean length {mean_tokens:.0f} tokens"
 
 
-def _completion(row: RolloutRow) -> RenderableType:
+def _completion(row: RolloutRow) -> list[Text]:
     numbers = f"score {row.score:g}  reward {row.reward:g}  advantage {row.advantage:+.3g}  {row.num_tokens} tokens"
     versions = str(row.first_version) if row.first_version == row.last_version else f"{row.first_version}-{row.last_version}"
     head = Text.assemble(
         (f"{row.outcome}  ", STYLES.get(row.outcome, "red")),
         (f"{numbers}  finish {row.finish_reason}  mean log-prob {row.mean_logprob:.3f}  policy version {versions}", "dim"),
     )
-    parts: list[RenderableType] = [head, Text(row.completion_text)]
+    parts = [head, Text(row.completion_text)]
     if row.extracted is not None:
         parts.append(Text.assemble(("extracted: ", "dim"), row.extracted))
     if row.explanation:
         parts.append(Text.assemble(("explanation: ", "dim"), row.explanation))
-    return Group(*parts, Text())
+    return [*parts, Text()]
