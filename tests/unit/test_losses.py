@@ -257,6 +257,17 @@ def test_the_correction_reports_what_lies_outside_its_bounds() -> None:
     assert result.outside.nonzero().tolist() == [[0, 3]]
 
 
+@pytest.mark.parametrize("level", ["token", "sequence"])
+def test_the_correction_is_a_weight_without_gradient_and_blind_outside_the_mask(level) -> None:
+    old = torch.tensor([[-1.0, -2.0, -3.0]], requires_grad=True)
+    behavior, mask = torch.tensor([[-1.5, -2.0, float("nan")]]), torch.tensor([[True, True, False]])
+    result = correct(old, behavior, mask, CorrectionConfig(level=level, mode="mask", low=0.1, high=9.0))
+    # Token ratios exp(0.5) and 1; as one sequence exp(0.5) for both.
+    assert result.weight[0, :2].tolist() == pytest.approx([math.exp(0.5), 1.0 if level == "token" else math.exp(0.5)])
+    assert not result.weight.requires_grad
+    assert not result.outside.any()
+
+
 def test_cross_entropy_is_the_mean_negative_log_prob_of_given_tokens() -> None:
     loss, stats = CrossEntropyObjective()(hand_made(), TOTALS)
     assert float(loss) == pytest.approx(token_mean(lambda b, t: -CURRENT[b][t]))
@@ -269,6 +280,11 @@ def test_the_four_ways_to_aggregate(how, value: float) -> None:
     losses = torch.tensor([[1.0, 1.0, 1.0], [5.0, 99.0, 99.0]])
     mask = torch.tensor([[True, True, True], [True, False, False]])
     assert float(aggregate(losses, mask, Totals(tokens=4, sequences=2, max_new_tokens=4), how)) == value
+
+
+def test_a_loss_that_is_nan_outside_the_mask_is_still_averaged_inside() -> None:
+    loss = aggregate(torch.tensor([[1.0, float("nan")]]), torch.tensor([[True, False]]), Totals(1, 1, 2), "token_mean")
+    assert float(loss) == 1.0
 
 
 @pytest.mark.parametrize("config", [GrpoConfig(kl=KlConfig()), GspoConfig(), CispoConfig(), SapoConfig(), GmpoConfig()])
