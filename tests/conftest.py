@@ -18,15 +18,15 @@ os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
 os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
 
 import pytest
+from jaxtyping import install_import_hook
 
 if TYPE_CHECKING:
     from transformers import Qwen2Tokenizer
 
-if os.environ.get("RLVR_TYPECHECK") == "1":
-    from jaxtyping import install_import_hook
-
-    # Checks every annotated shape and type while the tests run; must precede the first import of rlvr.
-    install_import_hook(["rlvr"], "beartype.beartype")
+# The pure tensor functions are checked against their annotated shapes and types while they are tested. Not the modules whose
+# annotations name protocols that cannot be checked at run time.
+SHAPE_CHECKED = ["rlvr.advantages", "rlvr.batch", "rlvr.batching", "rlvr.logprobs", "rlvr.losses", "rlvr.rewards"]
+install_import_hook(SHAPE_CHECKED, "beartype.beartype")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 MUST_RUN_IN_CI = re.compile(r"docker|vllm|deepspeed", re.IGNORECASE)
@@ -39,7 +39,7 @@ CHAT_TEMPLATE = (
 )
 
 
-# --- Skips: printed with their reason (`-rs` in pyproject.toml), and in CI a failure where Docker, vLLM or DeepSpeed is missing.
+# Skips are printed with their reason (`-rs` in pyproject.toml), and in CI a failure where Docker, vLLM or DeepSpeed is missing.
 
 
 @pytest.hookimpl(wrapper=True)
@@ -64,9 +64,6 @@ def fail_skip_in_ci(report: pytest.TestReport | pytest.CollectReport, subject: s
     if MUST_RUN_IN_CI.search(f"{subject} {reason}"):
         report.outcome = "failed"
         report.longrepr = f"skipped, which CI does not accept here: {reason}"
-
-
-# --- Fixtures
 
 
 @pytest.fixture(autouse=True, scope="session")

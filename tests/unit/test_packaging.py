@@ -78,11 +78,8 @@ def test_every_entry_point_of_rlvr_loads():
 
 
 def test_ci_runs_exactly_the_test_command_of_the_readme():
-    assert (REPOSITORY / ".ci" / "run").read_text().splitlines()[-1] == "exec make test"
+    assert (REPOSITORY / ".ci" / "run").read_text().splitlines()[-1] == "CI=true exec make test"
     assert "make test" in (REPOSITORY / "README.md").read_text()
-
-
-# --- scripts/install.py
 
 
 def install_script():
