@@ -49,7 +49,11 @@ def step_metrics(result: StepResult) -> dict[str, float]:
         names.UPDATE_SECONDS: result.update_seconds,
         names.TOKENS_PER_SECOND: num_tokens / max(result.rollout_seconds, 1e-9),
     }
-    return metrics | _update_metrics(result.updates)
+    metrics |= _update_metrics(result.updates)
+    if max(result.staleness) == 0 and "policy/behavior_gap" in metrics:
+        # Fresh rollouts: engine and policy hold the same weights, so whatever lies between their log-probs is a fault.
+        metrics[names.LOGPROB_DRIFT] = metrics["policy/behavior_gap"]
+    return metrics
 
 
 def _update_metrics(updates: Sequence[UpdateResult]) -> dict[str, float]:

@@ -61,6 +61,7 @@ class PolicyObjective:
             raise ValueError(
                 f"loss {self.config.loss} returned the shape {list(token_loss.shape)}, not one value a token {list(inputs.mask.shape)}"
             )
+        stats["behavior_gap"] = (inputs.old_logprobs - inputs.behavior_logprobs).abs()
         stats["approx_kl"] = kl_estimate(inputs.old_logprobs, inputs.logprobs.detach(), "k3")
         if self.config.correction is not None:
             correction = correct(inputs.old_logprobs, inputs.behavior_logprobs, inputs.mask, self.config.correction)
