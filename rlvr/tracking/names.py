@@ -34,6 +34,9 @@ STALENESS_MEAN = "staleness/mean"
 STALENESS_MAX = "staleness/max"
 GREEDY_ACCURACY = "held_out/greedy_accuracy"
 SAMPLED_ACCURACY = "held_out/sampled_accuracy"
+HELD_OUT_FAILED = "held_out/num_failed"
+HELD_OUT_TOKENS = "held_out/mean_tokens"
+HELD_OUT_TRUNCATED = "held_out/truncated_share"
 SUPERVISED_LOSS = "supervised/loss"
 SUPERVISED_TOKENS = "supervised/tokens"
 STEP_SECONDS = "time/step_seconds"
@@ -77,6 +80,9 @@ METRICS: tuple[Metric, ...] = (
     Metric(STALENESS_MAX, "versions", "largest such number; never above batch.max_staleness"),
     Metric(GREEDY_ACCURACY, "share", "share of held-out problems solved by the greedy completion", "held-out greedy"),
     Metric(SAMPLED_ACCURACY, "share", "share of held-out completions at the training temperature that are correct", "held-out sampled"),
+    Metric(HELD_OUT_FAILED, "problems", "held-out problems that the verifier could not judge; they are left out of both accuracies"),
+    Metric(HELD_OUT_TOKENS, "tokens", "mean length of held-out completions"),
+    Metric(HELD_OUT_TRUNCATED, "share", "share of held-out completions cut off at max_new_tokens"),
     Metric(SUPERVISED_LOSS, "nats/token", "cross-entropy on given tokens (`rlvr sft`, or a supervised mix)", "loss"),
     Metric(SUPERVISED_TOKENS, "tokens", "given tokens learned from in the step"),
     Metric(STEP_SECONDS, "s", "wall time of the step"),

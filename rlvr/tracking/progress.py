@@ -25,7 +25,7 @@ from rich.progress import Progress as Bars
 from rich.table import Table
 from rich.text import Text
 
-from rlvr.tracking.names import ACCURACY, METRICS, REWARD_MEAN, SUPERVISED_LOSS
+from rlvr.tracking.names import ACCURACY, METRICS, REWARD_MEAN, STEP_SECONDS, SUPERVISED_LOSS
 
 Clock = Callable[[], float]
 Advance = Callable[[int], None]
@@ -62,19 +62,23 @@ class Progress(Protocol):
 
 
 class RemainingTime:
-    """Estimates the time left from the median of the last steps, so that one slow evaluation does not disturb it."""
+    """Estimates the time left from the median of the last steps, so that one slow step does not disturb it.
+
+    A step's time is what its metrics say; without that, the time since the step before, which for the first holds the start-up as well.
+    """
 
     def __init__(self, clock: Clock = time.monotonic) -> None:
         self._clock = clock
         self._last = clock()
         self._seconds: deque[float] = deque(maxlen=STEPS_FOR_RATE)
 
-    def update(self, steps_left: int) -> float:
+    def update(self, report: StepReport) -> float:
         """Note that a step ended; return the seconds that the remaining ones will take."""
         now = self._clock()
-        self._seconds.append(now - self._last)
+        reported = report.metrics.get(STEP_SECONDS)
+        self._seconds.append(now - self._last if reported is None else reported)
         self._last = now
-        return statistics.median(self._seconds) * steps_left
+        return statistics.median(self._seconds) * (report.num_steps - report.step)
 
 
 class LineProgress:
@@ -107,7 +111,7 @@ class LineProgress:
         self._print(f"{name}: {done or 'done'} in {format_seconds(self._clock() - start)}")
 
     def step(self, report: StepReport) -> None:
-        left = self._remaining.update(report.num_steps - report.step)
+        left = self._remaining.update(report)
         shown = [f"{label} {text}" for label, text in shown_metrics(report.metrics)]
         self._print("  ".join([f"step {report.step}/{report.num_steps}", *shown, f"{format_seconds(left)} left"]))
 
@@ -158,7 +162,7 @@ class LiveProgress:
             self._bars.remove_task(task)
 
     def step(self, report: StepReport) -> None:
-        self._seconds_left = self._remaining.update(report.num_steps - report.step)
+        self._seconds_left = self._remaining.update(report)
         self._report = report
         for name in CURVES:
             if (value := report.metrics.get(name)) is not None:

@@ -59,8 +59,15 @@ def test_one_slow_step_does_not_disturb_the_remaining_time() -> None:
     remaining = RemainingTime(clock)
     for seconds in (2, 2, 60, 2):
         clock.now += seconds
-        left = remaining.update(10)
+        left = remaining.update(StepReport(10, 20, {}))
     assert left == 20  # the median step takes 2 s
+
+
+def test_start_up_and_evaluation_do_not_count_as_steps() -> None:
+    clock = Clock()
+    remaining = RemainingTime(clock)
+    clock.now += 100
+    assert remaining.update(StepReport(1, 11, {"time/step_seconds": 3.0})) == 30
 
 
 def test_a_long_phase_reports_every_ten_seconds_with_what_is_left() -> None:
