@@ -35,9 +35,7 @@ def choose_attention(model: nn.Module, wanted: Literal["auto", "packed", "padded
         raise ConfigError(f"model.attention=packed, but {type(model).__name__} cannot be packed: {reason}; set model.attention=padded")
     if reason is not None:
         logger.warning("%s is trained on padded rows, which is slower: %s", type(model).__name__, reason)
-    if model.config._attn_implementation != original:
-        model.set_attn_implementation(original)
-    _check_padded(model)
+    _settle_padded(model, original)
     return "padded"
 
 
@@ -123,15 +121,24 @@ def _head_logprobs(model: nn.Module, hidden: Tensor, microbatch: MicroBatch) -> 
         return token_logprobs(hidden[microbatch.source_index], microbatch.target_ids, output_head(model)).logprobs
 
 
-def _check_padded(model: nn.Module) -> None:
-    """Refuse a model whose padded rows or output projection do not give the log-probs of its own forward."""
+def _settle_padded(model: nn.Module, original: str | None) -> None:
+    """Keep the model's own attention where padded rows give the log-probs of eager attention, which knows everything the model asks for
+    (PyTorch's kernel, for one, drops Gemma 2's soft cap); go to eager otherwise, and refuse a model where even that disagrees."""
     samples = probe_samples(model.config.get_text_config().vocab_size)
     microbatch = build_microbatch(samples, share_prompts=False, device=model.device)
-    with torch.no_grad():
-        hidden = padded_hidden_states(model.get_decoder(), microbatch)
-    difference = (_head_logprobs(model, hidden, microbatch) - _own_logprobs(model, samples)).abs().max().item()
-    if not difference < TOLERANCE:
-        raise ConfigError(
-            f"{type(model).__name__} computes its logits in a way rlvr does not know (log-probs differ by {difference:.2g} nats): "
-            "choose another model"
-        )
+    can_switch = model._can_set_attn_implementation()
+    if can_switch:
+        model.set_attn_implementation("eager")
+    own = _own_logprobs(model, samples)
+    for implementation in (original, "eager"):
+        if can_switch:
+            model.set_attn_implementation(implementation)
+        with torch.no_grad():
+            hidden = padded_hidden_states(model.get_decoder(), microbatch)
+        difference = (_head_logprobs(model, hidden, microbatch) - own).abs().max().item()
+        if difference < TOLERANCE:
+            return
+    raise ConfigError(
+        f"{type(model).__name__} computes its log-probs in a way rlvr does not know (they differ by {difference:.2g} nats): "
+        "choose another model"
+    )

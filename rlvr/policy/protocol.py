@@ -10,7 +10,7 @@ from typing import Protocol
 from jaxtyping import Float
 from torch import Tensor
 
-from rlvr.batch import LossInputs, LossOutput, MicroBatch, MiniBatch, Totals
+from rlvr.batch import LossInputs, MiniBatch, Totals
 from rlvr.types import TrainSample
 
 

@@ -70,7 +70,20 @@ class TorchPolicy:
         return self.loaded.model
 
     def update(self, *terms: Term) -> UpdateResult:
-        self._optimizer.zero_grad(set_to_none=True)
+        loss, stats = self.accumulate_gradients(*terms)
+        rate = learning_rate(self._optimizer_config, self.version, self._num_steps)
+        grad_norm = float(nn.utils.clip_grad_norm_(self._parameters, self._optimizer_config.max_grad_norm, foreach=True))
+        # A step on a gradient that is not finite would destroy the weights; the trainer's guard reads the norm and stops the run.
+        if math.isfinite(grad_norm) and math.isfinite(loss):
+            for group in self._optimizer.param_groups:
+                group["lr"] = rate
+            self._optimizer.step()
+            self.version += 1
+        self.discard_gradients()
+        return UpdateResult(loss, grad_norm, rate, stats)
+
+    def accumulate_gradients(self, *terms: Term) -> tuple[float, dict[str, float]]:
+        """Leave the gradient of the terms' sum on the parameters; return the loss and the statistics over scored tokens."""
         loss = 0.0
         stats: dict[str, float] = {}
         # One autocast context for all micro-batches: its cache holds the converted weights until it is left.
@@ -82,15 +95,11 @@ class TorchPolicy:
         for parameter in self._parameters:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
-        rate = learning_rate(self._optimizer_config, self.version, self._num_steps)
-        grad_norm = float(nn.utils.clip_grad_norm_(self._parameters, self._optimizer_config.max_grad_norm, foreach=True))
-        if math.isfinite(grad_norm) and math.isfinite(loss):
-            for group in self._optimizer.param_groups:
-                group["lr"] = rate
-            self._optimizer.step()
-            self.version += 1
+        return loss, stats
+
+    def discard_gradients(self) -> None:
+        """Drop what `accumulate_gradients` left."""
         self._optimizer.zero_grad(set_to_none=True)
-        return UpdateResult(loss, grad_norm, rate, stats)
 
     def _accumulate(self, term: Term) -> tuple[float, dict[str, float]]:
         """Add one term's gradient; return its weighted loss and its statistics over the scored tokens."""

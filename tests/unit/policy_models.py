@@ -60,6 +60,13 @@ def build(family: str) -> nn.Module:
     return model.eval()
 
 
+def build_eager(family: str) -> nn.Module:
+    """The same with transformers' plainest attention, which knows soft caps."""
+    model = build(family)
+    model.set_attn_implementation("eager")
+    return model
+
+
 def load(family: str = "qwen2", *, fused: bool = True, **options) -> LoadedModel:
     config = ModelConfig(**{"path": "in memory", "dtype": "float32", "device": "cpu", **options})
     loaded = prepare_model(build(family), None, config)

@@ -1,0 +1,252 @@
+"""What a TorchPolicy promises: right log-probs, exact first ratio, resumable steps, plain exports, refusals with a remedy."""
+
+from __future__ import annotations
+
+import logging
+import math
+
+import pytest
+import torch
+
+from rlvr.batch import MiniBatch, Totals
+from rlvr.config import LoraConfig, ModelConfig, OptimizerConfig
+from rlvr.errors import CheckpointError, ConfigError
+from rlvr.policy.loading import load_model
+from rlvr.policy.optimizer import learning_rate
+from rlvr.policy.protocol import Term
+from rlvr.policy.torch_policy import TorchPolicy
+from tests.unit.policy_models import Surrogate, build, build_eager, gradients, load, make_policy, make_samples, minibatch
+
+FAMILIES = ["qwen2", "qwen2_untied", "qwen3", "llama", "mistral_window", "gemma2", "gpt2"]
+
+
+def plain_logprobs(model, sample, temperature):
+    """The definition: one sequence through transformers, log softmax of logits / temperature."""
+    ids = torch.tensor([sample.token_ids])
+    with torch.no_grad():
+        log_p = torch.log_softmax(model(input_ids=ids).logits[0].float() / temperature, -1)
+    own = [0.0, *log_p[:-1].gather(1, ids[0, 1:, None]).squeeze(1).tolist()]
+    return [value if scored else 0.0 for value, scored in zip(own, sample.loss_mask, strict=True)]
+
+
+@pytest.mark.parametrize("attention", ["packed", "padded"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_logprobs_equal_a_plain_forward(family, attention):
+    policy = make_policy(family, attention=attention, temperature=0.7)
+    reference = build_eager(family)
+    for sample, values in zip(make_samples(), policy.logprobs(make_samples()), strict=True):
+        assert values == pytest.approx(plain_logprobs(reference, sample, 0.7), abs=1e-5)
+
+
+def test_long_rows_take_the_fused_kernel_and_give_the_same_logprobs(monkeypatch):
+    for family in ("qwen2", "mistral_window"):
+        expected = make_policy(family).logprobs(make_samples())
+        with monkeypatch.context() as patch:
+            patch.setattr("rlvr.policy.packed_attention.PLAIN_MAX_AREA", 0)
+            actual = make_policy(family).logprobs(make_samples())
+        for ours, theirs in zip(actual, expected, strict=True):
+            assert ours == pytest.approx(theirs, abs=1e-5)
+
+
+def test_long_rows_take_the_fused_kernel_and_give_the_same_gradients(monkeypatch):
+    expected = gradients(make_policy("mistral_window"), minibatch(make_samples()))
+    monkeypatch.setattr("rlvr.policy.packed_attention.PLAIN_MAX_AREA", 0)
+    actual = gradients(make_policy("mistral_window"), minibatch(make_samples()))
+    for name, gradient in expected.items():
+        torch.testing.assert_close(actual[name], gradient, atol=2e-6, rtol=1e-4)
+
+
+def test_a_recurrent_model_falls_back_to_padded_rows_with_one_warning(caplog):
+    with caplog.at_level(logging.WARNING, logger="rlvr"):
+        policy = make_policy("mamba", attention="auto")
+    assert policy.loaded.attention == "padded"
+    assert [r.message for r in caplog.records if r.name.startswith("rlvr")] == [
+        "MambaForCausalLM is trained on padded rows, which is slower: it has no attention backends"
+    ]
+    reference = build("mamba")
+    for sample, values in zip(make_samples(), policy.logprobs(make_samples()), strict=True):
+        assert values == pytest.approx(plain_logprobs(reference, sample, 1.0), abs=1e-4)
+
+
+def test_insisting_on_packing_a_recurrent_model_is_refused():
+    with pytest.raises(ConfigError, match="set model.attention=padded"):
+        load("mamba", attention="packed")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_ratio_is_exactly_one_at_the_first_update(dtype):
+    policy = make_policy(dtype=dtype)
+    result = policy.update(Term(minibatch(make_samples()), Surrogate()))
+    assert result.stats["ratio"] == 1.0 and result.stats["ratio_max"] == 1.0
+
+
+def test_recorded_old_logprobs_make_the_ratio_move_after_a_step():
+    policy = make_policy()
+    packed = policy.annotate(minibatch(make_samples()), old=True, reference=False)
+    assert policy.update(Term(packed, Surrogate())).stats["ratio_max"] == pytest.approx(1.0, abs=1e-5)
+    assert abs(policy.update(Term(packed, Surrogate())).stats["ratio_max"] - 1) > 1e-3
+
+
+def test_an_update_lowers_its_own_loss_and_counts_a_version():
+    policy = make_policy()
+    packed = policy.annotate(minibatch(make_samples()), old=True, reference=False)
+    losses = [policy.update(Term(packed, Surrogate(0.0))).loss for _ in range(4)]
+    assert losses == sorted(losses, reverse=True)
+    assert policy.version == 4
+
+
+def test_terms_add_up_with_their_weights():
+    policy = make_policy()
+    one, two = minibatch(make_samples(seed=1)), minibatch(make_samples(seed=2))
+    separate = [gradients(policy, part) for part in (one, two)]
+    policy.accumulate_gradients(Term(one, Surrogate()), Term(two, Surrogate(), weight=0.5))
+    for name, parameter in policy.model.named_parameters():
+        torch.testing.assert_close(parameter.grad, separate[0][name] + 0.5 * separate[1][name], atol=1e-6, rtol=1e-4)
+
+
+def test_an_empty_minibatch_steps_with_gradient_exactly_zero():
+    policy = make_policy()
+    before = {name: tensor.clone() for name, tensor in policy.weights()}
+    result = policy.update(Term(MiniBatch((), Totals(0, 4, 8)), Surrogate()))
+    assert (result.loss, result.grad_norm, policy.version) == (0.0, 0.0, 1)
+    assert all(torch.equal(before[name], tensor) for name, tensor in policy.weights())
+
+
+def test_a_gradient_that_is_not_finite_is_reported_and_not_stepped_on():
+    policy = make_policy()
+    before = {name: tensor.clone() for name, tensor in policy.weights()}
+    spoil = Surrogate(entropy_weight=float("nan"))
+    result = policy.update(Term(minibatch(make_samples()), spoil))
+    assert math.isnan(result.grad_norm) and policy.version == 0
+    assert all(torch.equal(before[name], tensor) for name, tensor in policy.weights())
+
+
+def test_a_saved_policy_goes_on_bit_identically(tmp_path):
+    optimizer = OptimizerConfig(learning_rate=1e-3, warmup_steps=2, schedule="cosine", weight_decay=0.1)
+    steps = [minibatch(make_samples(seed=seed)) for seed in range(4)]
+    policy = make_policy(optimizer=optimizer, num_steps=4, dtype="bfloat16")
+    for packed in steps[:2]:
+        policy.update(Term(packed, Surrogate()))
+    policy.save(tmp_path / "state")
+    expected = [policy.update(Term(packed, Surrogate())) for packed in steps[2:]]
+    resumed = make_policy(optimizer=optimizer, num_steps=4, dtype="bfloat16")
+    resumed.load(tmp_path / "state")
+    assert [resumed.update(Term(packed, Surrogate())) for packed in steps[2:]] == expected
+    assert resumed.version == policy.version == 4
+    assert all(torch.equal(ours, theirs) for (_, ours), (_, theirs) in zip(resumed.weights(), policy.weights(), strict=True))
+
+
+def test_a_cut_off_state_file_is_a_checkpoint_error(tmp_path):
+    policy = make_policy()
+    policy.save(tmp_path)
+    file = tmp_path / "policy.pt"
+    file.write_bytes(file.read_bytes()[:1000])
+    with pytest.raises(CheckpointError, match="resume from an older checkpoint"):
+        policy.load(tmp_path)
+
+
+def test_the_reference_stays_where_the_policy_began():
+    policy = make_policy(reference=True)
+    samples = make_samples()
+    began = policy.logprobs(samples)
+    packed = policy.annotate(minibatch(samples), old=True, reference=True)
+    assert torch.equal(packed.microbatches[0].old_logprobs, packed.microbatches[0].reference_logprobs)
+    policy.update(Term(packed, Surrogate()))
+    assert policy.logprobs(samples, reference=True) == began
+    assert policy.logprobs(samples) != began
+
+
+@pytest.mark.parametrize("lora", [None, LoraConfig(rank=2)], ids=["full", "lora"])
+@pytest.mark.parametrize("family", ["qwen2", "qwen2_untied", "gpt2"])
+def test_an_export_is_a_plain_folder_with_equal_logits(family, lora, tmp_path, tiny_model_folder):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    policy = make_policy(family, lora=lora)
+    policy.loaded = _with_tokenizer(policy.loaded, AutoTokenizer.from_pretrained(tiny_model_folder))
+    policy.update(Term(minibatch(make_samples()), Surrogate()))
+    policy.export(tmp_path / "export")
+    assert "rlvr" not in (tmp_path / "export" / "config.json").read_text()
+    assert not (tmp_path / "export" / "adapter_config.json").exists()
+    plain = AutoModelForCausalLM.from_pretrained(tmp_path / "export")
+    assert plain.config._attn_implementation != "rlvr"
+    for sample, values in zip(make_samples(), policy.logprobs(make_samples()), strict=True):
+        assert values == pytest.approx(plain_logprobs(plain, sample, 1.0), abs=1e-5)
+    assert AutoTokenizer.from_pretrained(tmp_path / "export").eos_token == "<eos>"
+
+
+def _with_tokenizer(loaded, tokenizer):
+    import dataclasses
+
+    return dataclasses.replace(loaded, tokenizer=tokenizer)
+
+
+def test_weights_are_the_plain_state_dict_tied_names_included():
+    policy = make_policy("qwen2")
+    plain = build("qwen2").state_dict()
+    weights = dict(policy.weights())
+    assert weights.keys() == plain.keys() and "lm_head.weight" in weights
+    assert all(torch.equal(weights[name], plain[name]) for name in plain)
+
+
+def test_lora_trains_adapters_only_and_its_reference_is_the_base():
+    policy = make_policy(lora=LoraConfig(rank=2))
+    samples = make_samples()
+    base = policy.logprobs(samples)
+    before = build("qwen2").state_dict()
+    for _ in range(3):
+        policy.update(Term(minibatch(samples), Surrogate()))
+    assert policy.logprobs(samples, reference=True) == base
+    assert policy.logprobs(samples) != base
+    merged = dict(policy.weights())
+    assert merged.keys() == before.keys()
+    moved = {name for name in before if not torch.equal(before[name], merged[name])}
+    assert moved and all("proj" in name and name.endswith("weight") for name in moved)
+
+
+def test_weight_decay_spares_norms_and_biases():
+    optimizer = OptimizerConfig(learning_rate=0.1, weight_decay=0.5)
+    policy = make_policy(optimizer=optimizer)
+    before = dict(build("qwen2").state_dict())
+    policy.update(Term(MiniBatch((), Totals(0, 1, 8)), Surrogate()))
+    for name, tensor in policy.weights():
+        # With gradient zero only decay moves a weight: w <- w (1 - 0.1 * 0.5).
+        expected = before[name] * 0.95 if tensor.ndim >= 2 else before[name]
+        torch.testing.assert_close(tensor, expected)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "expected"),
+    [
+        ("constant", [0.5, 1.0, 1.0, 1.0, 1.0]),
+        # Two warm-up steps, then from 1 at step 2 down to 0.2 at step 4, the last.
+        ("linear", [0.5, 1.0, 1.0, 0.6, 0.2]),
+        # cos(pi / 2) = 0 puts the middle half-way between 1 and 0.2.
+        ("cosine", [0.5, 1.0, 1.0, 0.6, 0.2]),
+    ],
+)
+def test_learning_rates_warm_up_and_then_follow_the_schedule(schedule, expected):
+    config = OptimizerConfig(learning_rate=1.0, warmup_steps=2, schedule=schedule, min_learning_rate=0.2 if schedule != "constant" else 0.0)
+    assert [learning_rate(config, step, 5) for step in range(5)] == pytest.approx(expected)
+
+
+def test_a_folder_loads_as_it_was_saved(tiny_model_folder):
+    loaded = load_model(ModelConfig(path=str(tiny_model_folder), dtype="float32", device="cpu"))
+    assert loaded.attention == "packed" and loaded.fused is not None
+    assert loaded.tokenizer.eos_token == "<eos>"
+    assert isinstance(TorchPolicy(loaded, optimizer=OptimizerConfig()).logprobs(make_samples()), list)
+
+
+def test_a_missing_folder_names_the_remedy(tmp_path):
+    with pytest.raises(ConfigError, match="does not exist: give a save_pretrained folder"):
+        load_model(ModelConfig(path=str(tmp_path / "nowhere"), device="cpu"))
+
+
+def test_a_folder_without_a_model_says_what_is_missing(tmp_path):
+    with pytest.raises(ConfigError, match=r"without config\.json"):
+        load_model(ModelConfig(path=str(tmp_path), device="cpu"))
+
+
+def test_a_config_that_is_no_language_model_is_refused(tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "vit"}')
+    with pytest.raises(ConfigError, match="cannot be loaded as a causal language model"):
+        load_model(ModelConfig(path=str(tmp_path), device="cpu"))
