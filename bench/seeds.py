@@ -1,0 +1,143 @@
+"""Run the arithmetic recipe with several seeds and keep their curves.
+
+    python -m bench.seeds [--seeds 0 1 2 …] [--jobs 2] [--keep docs/results/arithmetic_seeds] [key=value …]
+
+Each run is its own process with one thread. Writes `curves.csv` (held-out accuracy over steps), and `README.md` with a table of what each
+seed reached and how long it took. `bench/plot_curves.py` draws the picture.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, fields
+from datetime import date
+from pathlib import Path
+
+RECIPE = Path(__file__).resolve().parent.parent / "recipes" / "arithmetic_grpo.py"
+GREEDY_TARGET, SAMPLED_TARGET, START_LIMIT, MINUTES_LIMIT = 0.9, 0.8, 0.5, 8.0
+"""What a run has to reach on held-out problems, from where, and within which time on two cores."""
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """Held-out accuracy at one step of one run; step 0 is after the warm-up."""
+
+    seed: int
+    step: int
+    greedy: float
+    sampled: float
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What one seed did."""
+
+    seed: int
+    warmup_steps: int
+    wall_seconds: float
+    cpu_seconds: float
+    points: tuple[Point, ...]
+
+    @property
+    def reached(self) -> bool:
+        """Whether the run began below and ended above the targets."""
+        first, last = self.points[0], self.points[-1]
+        return first.sampled < START_LIMIT and last.sampled > SAMPLED_TARGET and last.greedy > GREEDY_TARGET
+
+
+def run_seed(seed: int, folder: Path, overrides: Sequence[str]) -> Run:
+    """Run the recipe in a process of its own and read its metrics.
+
+    Raises: subprocess.CalledProcessError: the run failed; its output is in the folder.
+    """
+    name = f"seed-{seed}"
+    command = [sys.executable, str(RECIPE), f"seed={seed}", f"runs_folder={folder}", f"name={name}", "num_threads=1", *overrides]
+    started = time.monotonic()
+    with (folder / f"{name}.log").open("w") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=os.environ | {"OMP_NUM_THREADS": "1"})
+        _, status, usage = os.wait4(process.pid, 0)
+    if status != 0:
+        raise subprocess.CalledProcessError(os.waitstatus_to_exitcode(status), command)
+    rows = read_rows(folder / name / "metrics.jsonl")
+    points = [
+        Point(seed, row["step"], row["held_out/greedy_accuracy"], row["held_out/sampled_accuracy"])
+        for row in rows
+        if "held_out/greedy_accuracy" in row
+    ]
+    warmup_steps = len(read_rows(folder / f"{name}-preparation" / "warmup" / "metrics.jsonl"))
+    run = Run(seed, warmup_steps, time.monotonic() - started, usage.ru_utime + usage.ru_stime, tuple(points))
+    print(describe(run), flush=True)
+    return run
+
+
+def read_rows(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def describe(run: Run) -> str:
+    """One row of the table."""
+    first, last = run.points[0], run.points[-1]
+    return (
+        f"| {run.seed} | {run.warmup_steps} | {first.greedy:.3f} → {last.greedy:.3f} | {first.sampled:.3f} → {last.sampled:.3f} | "
+        f"{run.cpu_seconds / 60:.1f} | {run.wall_seconds / 60:.1f} | {'yes' if run.reached else 'no'} |"
+    )
+
+
+def write_results(runs: Sequence[Run], folder: Path, overrides: Sequence[str]) -> None:
+    """Write curves and table."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "curves.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, [field.name for field in fields(Point)], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(asdict(point) for run in runs for point in run.points)
+    problems = 500
+    lines = [
+        f"# `recipes/arithmetic_grpo.py` with {len(runs)} seeds",
+        "",
+        f"{date.today()}, {processor()}, one thread a run, on a shared machine. Accuracy on {problems} held-out problems before and after "
+        f"reinforcement; a run reached the goal if it began below {START_LIMIT:.0%} sampled and ended above {SAMPLED_TARGET:.0%} sampled "
+        f"and {GREEDY_TARGET:.0%} greedy. Minutes are those of the whole run: imports, warm-up, reinforcement, evaluations.",
+        *([f"Settings other than the recipe's: `{' '.join(overrides)}`."] if overrides else []),
+        "",
+        "| seed | warm-up steps | greedy | sampled | CPU minutes | wall minutes | reached |",
+        "|---|---|---|---|---|---|---|",
+        *[describe(run) for run in runs],
+        "",
+        f"Reached: {sum(run.reached for run in runs)} of {len(runs)}. Curves: `curves.csv`; script: `bench/seeds.py`.",
+    ]
+    (folder / "README.md").write_text("\n".join(lines) + "\n")
+    print("\n".join(lines[-1:]))
+
+
+def processor() -> str:
+    """Name the processor, where the system tells."""
+    path = Path("/proc/cpuinfo")
+    match = re.search(r"^model name\s*: (.+)$", path.read_text(), re.MULTILINE) if path.exists() else None
+    return match[1] if match else "unknown processor"
+
+
+def main() -> None:
+    """Run all seeds, a few at a time."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(range(10)))
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--keep", type=Path, default=Path("docs/results/arithmetic_seeds"))
+    options, overrides = parser.parse_known_args()
+    folder = Path("runs") / f"seeds-{time.strftime('%Y%m%d-%H%M%S')}"
+    folder.mkdir(parents=True)
+    with ThreadPoolExecutor(options.jobs) as executor:
+        runs = list(executor.map(lambda seed: run_seed(seed, folder, overrides), options.seeds))
+    write_results(runs, options.keep, overrides)
+
+
+if __name__ == "__main__":
+    main()

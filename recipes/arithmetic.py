@@ -1,0 +1,115 @@
+"""The arithmetic task from nothing: problems, worked demonstrations, a character tokenizer and a small Qwen2 model.
+
+Shared by `arithmetic_grpo.py` and `grpo_from_scratch.py`. Nothing here trains and nothing is downloaded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import string
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from tokenizers import AddedToken
+from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen2Tokenizer
+
+Split = Literal["train", "validation", "held_out"]
+
+PAD, EOS = "<pad>", "<eos>"
+TAGS = ("<think>", "</think>", "<answer>", "</answer>")
+
+
+@dataclass(frozen=True, slots=True)
+class Sum:
+    """One addition problem, how a careful pupil writes it out, and its answer."""
+
+    left: int
+    right: int
+
+    @property
+    def question(self) -> str:
+        return f"{self.left}+{self.right}="
+
+    @property
+    def answer(self) -> str:
+        return str(self.left + self.right)
+
+    @property
+    def demonstration(self) -> str:
+        """The answer with every column and carry written out, from the right: 85+347 gives 5+7=12, then 8+4+1=13, then 0+3+1=4."""
+        columns, carry, left, right = [], 0, self.left, self.right
+        while left or right:
+            digits = [left % 10, right % 10] + [carry] * (carry > 0)
+            columns.append("+".join(map(str, digits)) + f"={sum(digits)}")
+            carry, left, right = sum(digits) // 10, left // 10, right // 10
+        return f"<think>{' '.join(columns)}</think><answer>{self.answer}</answer>"
+
+    @property
+    def split(self) -> Split:
+        """Which split the problem belongs to, by a hash of its question: 10 % held out, 10 % validation. Splits cannot overlap."""
+        bucket = hashlib.sha256(self.question.encode()).digest()[0] / 256
+        return "held_out" if bucket < 0.1 else "validation" if bucket < 0.2 else "train"
+
+
+def sums(split: Split, *, seed: int, digits: tuple[int, int] = (2, 3)) -> Iterator[Sum]:
+    """Yield sums of one split for ever, the number of digits of each operand between the two given.
+
+    The *length* of an operand is drawn first: were the number drawn at once, short operands would be too rare to be learned.
+    """
+    generator = random.Random(f"{split}-{seed}")
+
+    def operand() -> int:
+        length = generator.randint(*digits)
+        return generator.randint(10 ** (length - 1), 10**length - 1)
+
+    while True:
+        problem = Sum(operand(), operand())
+        if problem.split == split:
+            yield problem
+
+
+def distinct_sums(split: Split, count: int, *, seed: int, digits: tuple[int, int] = (2, 3)) -> list[Sum]:
+    """Return the first `count` different sums of a split."""
+    found: dict[Sum, None] = {}
+    for problem in sums(split, seed=seed, digits=digits):
+        found.setdefault(problem)
+        if len(found) == count:
+            return list(found)
+    raise AssertionError("`sums` never ends")
+
+
+def build_tokenizer() -> Qwen2Tokenizer:
+    """Return a tokenizer with one token for each printable ASCII character, the line break and each tag.
+
+    Transformers reads any tokenizer beside a Qwen2 model as a `Qwen2Tokenizer`, so this is one: byte-level, without merges.
+    """
+    characters = string.ascii_letters + string.digits + string.punctuation + "\u0120\u010a"  # byte-level names of blank and line break
+    vocabulary = {token: index for index, token in enumerate([PAD, EOS, *TAGS, *characters])}
+    tokenizer = Qwen2Tokenizer(vocab=vocabulary, merges=[], unk_token=PAD, pad_token=PAD, eos_token=EOS, padding_side="left")
+    # The tags are ordinary tokens, so that decoding keeps them and a verifier sees them.
+    tokenizer.add_tokens([AddedToken(tag, normalized=False, special=False) for tag in TAGS])
+    return tokenizer
+
+
+def build_model(tokenizer: Qwen2Tokenizer, *, seed: int, hidden_size: int = 128, num_layers: int = 4) -> Qwen2ForCausalLM:
+    """Return a freshly initialised Qwen2 model; the default sizes make 0.8 million parameters."""
+    config = Qwen2Config(
+        vocab_size=len(tokenizer),
+        hidden_size=hidden_size,
+        intermediate_size=3 * hidden_size,
+        num_hidden_layers=num_layers,
+        num_attention_heads=hidden_size // 32,
+        num_key_value_heads=hidden_size // 32,
+        max_position_embeddings=256,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    # The model's initialisation draws from torch's global generator; it is put back afterwards.
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return Qwen2ForCausalLM(config)

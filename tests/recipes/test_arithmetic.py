@@ -1,0 +1,80 @@
+"""The arithmetic task: problems, demonstrations, splits, tokenizer and model."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from recipes.arithmetic import EOS, Sum, build_model, build_tokenizer, distinct_sums
+from rlvr.types import Completion
+from verifiers.exact_match import ExactMatch
+from verifiers.types import Problem
+
+
+@pytest.mark.parametrize(
+    ("problem", "demonstration"),
+    [
+        (Sum(85, 347), "<think>5+7=12 8+4+1=13 0+3+1=4</think><answer>432</answer>"),
+        (Sum(12, 34), "<think>2+4=6 1+3=4</think><answer>46</answer>"),
+        (Sum(99, 901), "<think>9+1=10 9+0+1=10 0+9+1=10</think><answer>1000</answer>"),
+    ],
+)
+def test_a_demonstration_writes_out_every_column_and_carry_from_the_right(problem: Sum, demonstration: str) -> None:
+    assert problem.demonstration == demonstration
+
+
+def test_the_demonstrations_last_columns_spell_the_answer() -> None:
+    for problem in distinct_sums("train", 500, seed=3):
+        columns = problem.demonstration.removeprefix("<think>").split("</think>")[0].split(" ")
+        results = [column.split("=")[1] for column in columns]
+        # The last column keeps its carry, the others show their last digit: 12, 13, 4 from the right spell 4 3 2.
+        assert results[-1] + "".join(result[-1] for result in reversed(results[:-1])) == problem.answer
+
+
+def test_no_problem_stands_in_two_splits() -> None:
+    splits = {split: set(distinct_sums(split, 2000, seed=seed)) for seed, split in enumerate(("train", "validation", "held_out"))}
+    assert not splits["train"] & splits["held_out"]
+    assert not splits["train"] & splits["validation"]
+    assert not splits["validation"] & splits["held_out"]
+
+
+def test_operands_have_each_length_about_equally_often() -> None:
+    problems = distinct_sums("train", 2000, seed=0)
+    share_short = sum(problem.left < 100 for problem in problems) / len(problems)
+    # Half before duplicates are dropped; two short operands repeat more often (8100 such problems), so a little less. 3 sigma = 3.4 %.
+    assert 0.42 < share_short < 0.53
+
+
+def test_the_tokenizer_survives_saving_beside_the_model(tmp_path: Path) -> None:
+    tokenizer = build_tokenizer()
+    build_model(tokenizer, seed=0).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    text = "85+347=" + Sum(85, 347).demonstration
+    loaded = AutoTokenizer.from_pretrained(tmp_path)
+    ids = loaded(text).input_ids
+    # 7 characters of question, 2 + 2 tags, 5 + 1 + 7 + 1 + 7 + ... : every tag is one token, every other character one.
+    assert len(ids) == len(text) - sum(len(tag) - 1 for tag in ("<think>", "</think>", "<answer>", "</answer>"))
+    assert loaded.decode([*ids, loaded.eos_token_id], skip_special_tokens=True) == text
+    assert (loaded.eos_token, len(loaded)) == (EOS, 102)
+    assert AutoModelForCausalLM.from_pretrained(tmp_path).num_parameters() < 900_000
+
+
+def test_the_seed_alone_decides_the_model() -> None:
+    tokenizer = build_tokenizer()
+    first, again, other = (next(build_model(tokenizer, seed=seed).parameters()) for seed in (0, 0, 1))
+    assert first.equal(again) and not first.equal(other)
+
+
+def test_the_verifier_accepts_the_demonstration_and_refuses_a_wrong_sum() -> None:
+    problem = Sum(85, 347)
+
+    def completion(text: str) -> Completion:
+        return Completion(text, (1,), (0.0,), "stop", 0, 0)
+
+    right, wrong = completion(problem.demonstration), completion(problem.demonstration.replace("432", "433"))
+    question = Problem("0", ({"role": "user", "content": problem.question},), {"answer": problem.answer})
+    verdicts = asyncio.run(ExactMatch(extraction="strict")(question, [right, wrong]))
+    assert [verdict.score for verdict in verdicts] == [1.0, 0.0]

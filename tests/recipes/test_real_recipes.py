@@ -1,0 +1,75 @@
+"""The recipes for real models and data: checked on local rows with their own verifier, and run for two steps on a tiny model."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from rlvr.config import RunConfig
+from rlvr.dry_run import check_run
+from rlvr.recipe import Plan, bundled_recipes, plan
+
+RECIPES = Path(__file__).resolve().parents[2] / "recipes"
+SMALL = [
+    "num_steps=2",
+    "num_threads=1",
+    "sampling.max_new_tokens=12",
+    "batch.prompts_per_step=4",
+    "batch.group_size=4",
+    "batch.minibatches_per_step=2",
+    "held_out.every=0",
+    "data.limit=64",
+    "data.max_prompt_tokens=2048",
+    "guards.max_truncated_share=1",
+    "checkpoint.keep_best=false",
+    "tracking.sinks=[]",
+]
+
+
+def local_data(recipe: str, data_dir: Path) -> list[str]:
+    """Overrides that put the local mirror of the data in the hub's place."""
+    if recipe == "gsm8k_grpo":
+        fields = ["fields.question=problem", "fields.answer=solution", "subset=null", "split=train"]
+        train, test = data_dir / "math" / "gsm8k_train.jsonl", data_dir / "math" / "gsm8k_test.jsonl"
+        return [
+            f"data.path={train}",
+            f"held_out.data.path={test}",
+            "held_out.num_problems=8",
+            "held_out.data.max_prompt_tokens=2048",
+            *(f"data.{field}" for field in fields),
+            *(f"held_out.data.{field}" for field in fields),
+        ]
+    # AIME's answers are integers, as those of DAPO-Math-17k are.
+    path = data_dir / "math" / "aime24.jsonl"
+    return [f"data.path={path}", "data.subset=null", "data.fields.question=problem", "data.fields.answer=answer", "held_out.num_problems=4"]
+
+
+def planned(recipe: str, data_dir: Path, model: Path, runs: Path, *more: str) -> Plan:
+    overrides = [f"model.path={model}", f"runs_folder={runs}", "name=test", *SMALL, *local_data(recipe, data_dir), *more]
+    return plan(RunConfig, str(RECIPES / f"{recipe}.py"), overrides, None)
+
+
+@pytest.mark.parametrize("recipe", ["gsm8k_grpo", "math_dapo"])
+def test_a_dry_run_on_local_data_finds_nothing_wrong_and_starts_nothing(
+    recipe: str, data_dir: Path, tiny_model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert check_run(planned(recipe, data_dir, tiny_model_folder, tmp_path / "runs").config, resume=None), capsys.readouterr()
+    assert not (tmp_path / "runs" / "test").exists()
+
+
+@pytest.mark.parametrize("recipe", ["gsm8k_grpo", "math_dapo"])
+def test_two_steps_on_a_tiny_model_change_it_and_leave_a_run(recipe: str, data_dir: Path, tiny_model_folder: Path, tmp_path: Path) -> None:
+    more = ["verifier.name=tests.recipes.scoring:share_of_letters", "verifier.options={}"]
+    planned(recipe, data_dir, tiny_model_folder, tmp_path, *more).start(None)
+    rows = [json.loads(line) for line in (tmp_path / "test" / "metrics.jsonl").read_text().splitlines()]
+    steps = [row for row in rows if "policy/grad_norm" in row]
+    assert [row["step"] for row in steps] == [1, 2]
+    assert all(math.isfinite(row["policy/loss"]) and row["policy/grad_norm"] > 0 for row in steps)
+    assert (tmp_path / "test" / "checkpoints" / "step_000002" / "export" / "model.safetensors").is_file()
+
+
+def test_the_recipes_are_known_by_their_short_names() -> None:
+    assert {"arithmetic_grpo", "gsm8k_grpo", "math_dapo"} <= set(bundled_recipes())
