@@ -60,7 +60,9 @@ def _attention_forward(
     """Answer transformers' attention interface; dropout is never applied, because log-probs of a random network are no log-probs."""
     for name in ("s_aux", "position_bias"):
         if kwargs.get(name) is not None:
-            raise UnsupportedAttention(f"{type(module).__name__} passes {name}, which packed attention does not know: set model.attention=padded")
+            raise UnsupportedAttention(
+                f"{type(module).__name__} passes {name}, which packed attention does not know: set model.attention=padded"
+            )
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
     if attention_plan is not None:
         attended = attention_plan.attend(
@@ -100,7 +102,9 @@ def masked_attention(
     """Attend with PyTorch's kernel; `visible` None is causal, a bool mask is True where a key is seen, a float mask is added."""
     if softcap is None:
         if visible is None:
-            return F.scaled_dot_product_attention(query, key, value, is_causal=True, scale=scaling, enable_gqa=key.shape[1] != query.shape[1])
+            return F.scaled_dot_product_attention(
+                query, key, value, is_causal=True, scale=scaling, enable_gqa=key.shape[1] != query.shape[1]
+            )
         repeats = query.shape[1] // key.shape[1]
         key, value = key.repeat_interleave(repeats, 1), value.repeat_interleave(repeats, 1)
         return F.scaled_dot_product_attention(query, key, value, attn_mask=visible, scale=scaling)

@@ -81,12 +81,16 @@ class FusedDecoder:
         finally:
             self._prepared = None
 
-    def hidden_states(self, microbatch: MicroBatch, plan: PackedAttention) -> Float[Tensor, "T H"]:
-        """Return the normed hidden states of the packed tokens; call inside `converted_weights`, with a plan that is `plain`."""
+    def hidden_states(self, microbatch: MicroBatch, plan: PackedAttention) -> Float[Tensor, "Tfilled H"]:
+        """Return the normed hidden states of the packed tokens and of the plan's filling, which nothing sees and which has no gradient.
+
+        Call inside `converted_weights`, with a plan that is `plain`.
+        """
         decoder = self.decoder
         with torch.autocast("cpu", enabled=False):
-            hidden = decoder.embed_tokens(microbatch.token_ids)
-            cos, sin = decoder.rotary_emb(hidden.unsqueeze(0), microbatch.position_ids.unsqueeze(0))
+            filling = (0, plan.padded_length - len(microbatch.token_ids))
+            hidden = decoder.embed_tokens(F.pad(microbatch.token_ids, filling))
+            cos, sin = decoder.rotary_emb(hidden.unsqueeze(0), F.pad(microbatch.position_ids, filling).unsqueeze(0))
             half = cos.shape[-1] // 2
             turn = torch.complex(cos[0, :, None, :half].float().contiguous(), sin[0, :, None, :half].float().contiguous())
             for layer, (weights, shape) in enumerate(zip(self._prepared, self.shapes, strict=True)):

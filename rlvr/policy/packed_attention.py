@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
@@ -17,6 +18,9 @@ from rlvr.attention import masked_attention, visible_keys
 from rlvr.batch import PackedLayout
 
 BLOCK_FILL = 0.7  # A row joins a block if its queries times keys fill at least this share of the block's largest row.
+# Shapes are rounded to few, because the CPU's matrix library builds a kernel for each new one, which takes longer than running it.
+BLOCK_ROWS = (256, 64, 16, 4, 1)
+LENGTH_STEP = 16
 PLAIN_MAX_AREA = 1 << 21  # Queries times keys past which the fused kernel's saved memory outweighs its slow backward.
 HIDDEN_SCORE = -1e30  # Far below every score and finite, so that a row seeing nothing averages instead of becoming NaN.
 
@@ -63,20 +67,24 @@ class _HeadIndex:
     """Gathers tokens-by-heads rows [T * H, D] into the blocks' rows and back.
 
     `gather` lists, block after block, the source of every (row, head, step); `padding` the places among them that are padding;
-    `scatter` the place of every (token, head), or None where a token stands in several places, as keys of a shared prompt do.
+    `scatter` the place of every (token, head), or None where a token stands in several places, as keys of a shared prompt do. Of the
+    `num_rows` rows the first `num_real` are of tokens and the rest filling, zero in every result.
     """
 
     gather: Tensor
     padding: Tensor
     scatter: Tensor | None
     num_rows: int
+    num_real: int
 
 
 class PackedAttention:
     """The attention plan of one micro-batch; used for all layers of one forward pass and its backward."""
 
-    def __init__(self, layout: PackedLayout, *, num_tokens: int) -> None:
+    def __init__(self, layout: PackedLayout, *, num_tokens: int, length_step: int = 1) -> None:
+        """`length_step`: states have `padded_length` tokens, the next multiple of it; those behind `num_tokens` are filling."""
         self._num_tokens = num_tokens
+        self.padded_length = -(-num_tokens // length_step) * length_step
         self._blocks = _make_blocks(layout)
         self.plain = layout.query_index.device.type == "cpu" and all(
             block.query_index.shape[1] * block.key_index.shape[1] <= PLAIN_MAX_AREA for block in self._blocks
@@ -138,13 +146,13 @@ class PackedAttention:
     def queries(self, num_heads: int) -> _HeadIndex:
         if num_heads not in self._queries_of:
             pairs = [(block.query_index, block.query_mask) for block in self._blocks]
-            self._queries_of[num_heads] = _head_index(pairs, num_heads, self._num_tokens)
+            self._queries_of[num_heads] = _head_index(pairs, num_heads, self._num_tokens, self.padded_length)
         return self._queries_of[num_heads]
 
     def keys(self, num_heads: int) -> _HeadIndex:
         if num_heads not in self._keys_of:
             pairs = [(block.key_index, block.key_mask) for block in self._blocks]
-            self._keys_of[num_heads] = _head_index(pairs, num_heads, self._num_tokens)
+            self._keys_of[num_heads] = _head_index(pairs, num_heads, self._num_tokens, self.padded_length)
         return self._keys_of[num_heads]
 
     def hidden_scores(self, window: int | None, dtype: torch.dtype) -> list[Tensor]:
@@ -160,36 +168,54 @@ def _token_major(states: Float[Tensor, "1 H T D"], dtype: torch.dtype) -> Float[
 
 
 def _make_blocks(layout: PackedLayout) -> list[_Block]:
-    """Group rows of like shape, so that little is computed on the padding between them."""
+    """Group rows of like shape, so that little is computed on the padding between them, into blocks of few different shapes."""
     query_lengths = layout.query_mask.sum(1).tolist()
     key_lengths = layout.key_mask.sum(1).tolist()
     order = sorted(range(len(query_lengths)), key=lambda r: (-key_lengths[r], -query_lengths[r], r))
-    groups: list[list[int]] = []
-    longest_query = longest_key = 0
-    for row in order:
-        wider = max(longest_query, query_lengths[row])
-        if not groups or query_lengths[row] * key_lengths[row] < BLOCK_FILL * wider * longest_key:
-            groups.append([])
-            wider, longest_key = query_lengths[row], key_lengths[row]
-        groups[-1].append(row)
-        longest_query = wider
     blocks = []
-    for group in groups:
+    while order:
+        group, num_rows = _next_rows(order, query_lengths, key_lengths)
+        order = order[len(group) :]
         rows = torch.tensor(group, device=layout.query_index.device)
-        query_length, key_length = max(query_lengths[r] for r in group), max(key_lengths[r] for r in group)
+        query_length = _rounded(max(query_lengths[r] for r in group))
+        key_length = _rounded(key_lengths[group[0]])
+        filling = num_rows - len(group)
         blocks.append(
             _Block(
-                layout.query_index[rows, :query_length],
-                layout.query_mask[rows, :query_length],
-                layout.key_index[rows, :key_length],
-                layout.key_mask[rows, :key_length],
-                layout.query_start[rows],
+                _resized(layout.query_index[rows], filling, query_length),
+                _resized(layout.query_mask[rows], filling, query_length),
+                _resized(layout.key_index[rows], filling, key_length),
+                _resized(layout.key_mask[rows], filling, key_length),
+                F.pad(layout.query_start[rows], (0, filling)),
             )
         )
     return blocks
 
 
-def _head_index(pairs: list[tuple[Tensor, Tensor]], num_heads: int, num_tokens: int) -> _HeadIndex:
+def _next_rows(order: list[int], query_lengths: list[int], key_lengths: list[int]) -> tuple[list[int], int]:
+    """Take from the longest rows those that fill a block well, and say how many rows the block has."""
+    longest_query, count = 0, 0
+    for row in order:
+        wider = max(longest_query, query_lengths[row])
+        if count and query_lengths[row] * key_lengths[row] < BLOCK_FILL * wider * key_lengths[order[0]]:
+            break
+        longest_query, count = wider, count + 1
+    for num_rows in BLOCK_ROWS:
+        if count >= BLOCK_FILL * num_rows:
+            return order[: min(count, num_rows)], num_rows
+    raise AssertionError("a block of one row always fits")
+
+
+def _rounded(length: int) -> int:
+    return -(-length // LENGTH_STEP) * LENGTH_STEP
+
+
+def _resized(rectangle: Tensor, num_more_rows: int, length: int) -> Tensor:
+    """Cut or fill columns to `length` and add rows; what is filled is index 0, masked out."""
+    return F.pad(rectangle[:, :length], (0, length - min(length, rectangle.shape[1]), 0, num_more_rows))
+
+
+def _head_index(pairs: list[tuple[Tensor, Tensor]], num_heads: int, num_tokens: int, padded_length: int) -> _HeadIndex:
     device = pairs[0][0].device
     heads = torch.arange(num_heads, device=device)[None, :, None]
     gather = torch.cat([(index[:, None, :] * num_heads + heads).flatten() for index, _ in pairs])
@@ -197,15 +223,17 @@ def _head_index(pairs: list[tuple[Tensor, Tensor]], num_heads: int, num_tokens: 
     places = present.nonzero().squeeze(1)
     scatter = None
     if len(places) == num_tokens * num_heads:
-        scatter = torch.empty(num_tokens * num_heads, dtype=torch.long, device=device)
+        scatter = torch.zeros(padded_length * num_heads, dtype=torch.long, device=device)
         scatter[gather[places]] = places
-    return _HeadIndex(gather, (~present).nonzero().squeeze(1), scatter, num_tokens * num_heads)
+    return _HeadIndex(gather, (~present).nonzero().squeeze(1), scatter, padded_length * num_heads, num_tokens * num_heads)
 
 
 def _collect(rows: Tensor, index: _HeadIndex) -> Tensor:
     """Sum, for every (token, head), the rows that stand for it; float32 sums where there are several."""
     if index.scatter is not None:
-        return rows.index_select(0, index.scatter)
+        out = rows.index_select(0, index.scatter)
+        out[index.num_real :].zero_()
+        return out
     rows = rows.index_fill(0, index.padding, 0.0) if len(index.padding) else rows
     out = torch.zeros(index.num_rows, rows.shape[1], dtype=torch.float32, device=rows.device)
     return out.index_add_(0, index.gather, rows.float()).to(rows.dtype)

@@ -14,12 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rlvr.batch import LossInputs, MicroBatch, MiniBatch
 from rlvr.batching import build_microbatch, plan_microbatches
 from rlvr.errors import CheckpointError
 from rlvr.logprobs import TokenLogprobs, token_logprobs
+from rlvr.policy.allocator import keep_freed_memory
 from rlvr.policy.forward import output_head, packed_hidden_states, padded_hidden_states
 from rlvr.policy.fused_decoder import FusedDecoder
 from rlvr.policy.loading import LoadedModel
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from rlvr.config import OptimizerConfig
 
 STATE_FILE = "policy.pt"
+TOKEN_STEP = 128  # On CPU token counts are rounded up to this: its matrix library builds a kernel for each new shape.
 
 
 class TorchPolicy:
@@ -49,6 +52,8 @@ class TorchPolicy:
     ) -> None:
         """`num_steps` is the number of optimizer steps the schedule spans; `reference` keeps a frozen copy of the weights as they are now
         (with LoRA none is needed: the base is the reference); `tokens_per_microbatch` bounds what `logprobs` computes at once."""
+        if loaded.device.type == "cpu":
+            keep_freed_memory()
         self.version = 0
         self.loaded = loaded
         self.temperature = temperature
@@ -140,20 +145,24 @@ class TorchPolicy:
         if self.loaded.attention == "padded":
             hidden = padded_hidden_states(model.get_decoder(), microbatch)
         else:
-            plan = PackedAttention(microbatch.layout, num_tokens=len(microbatch.token_ids))
+            plan = PackedAttention(microbatch.layout, num_tokens=len(microbatch.token_ids), length_step=1 if fused is None else TOKEN_STEP)
             if fused is not None and plan.plain:
                 hidden = fused.hidden_states(microbatch, plan)
             else:
+                plan = PackedAttention(microbatch.layout, num_tokens=len(microbatch.token_ids))
                 hidden = packed_hidden_states(model.get_decoder(), microbatch, plan)
-        return token_logprobs(
-            hidden.index_select(0, microbatch.source_index),
-            microbatch.target_ids,
+        num_scored = len(microbatch.target_ids)
+        filling = (0, -num_scored % TOKEN_STEP if fused is not None else 0)
+        scored = token_logprobs(
+            hidden.index_select(0, F.pad(microbatch.source_index, filling)),
+            F.pad(microbatch.target_ids, filling),
             output_head(model),
             temperature=self.temperature,
             entropy=entropy,
             entropy_gradient=entropy_gradient,
             dtype=self.loaded.compute_dtype,
         )
+        return TokenLogprobs(scored.logprobs[:num_scored], None if scored.entropy is None else scored.entropy[:num_scored])
 
     def annotate(self, minibatch: MiniBatch, *, old: bool, reference: bool) -> MiniBatch:
         filled = []
