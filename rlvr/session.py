@@ -41,7 +41,12 @@ async def open_session(
     deterministic: bool,
 ) -> AsyncIterator[Session]:
     """Load the model and build policy and engine around it; everything is closed when the block ends."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # Its bars would break into the run's own display.
     torch.use_deterministic_algorithms(deterministic, warn_only=True)
+    # It would fill every new tensor before it is written: a guard against reading unwritten memory, paid for in each step.
+    torch.utils.deterministic.fill_uninitialized_memory = False
     with ComputeThread(num_threads=num_threads) as compute:
         loaded = await compute.run(load_model, model)
         policy = await compute.run(
