@@ -59,20 +59,19 @@ def plan_microbatches(samples: Sequence[TrainSample], *, tokens_per_microbatch: 
 
     Returns the sample indices of each micro-batch. Samples with no scored token are in none.
     """
-    units = [unit for unit in _units(samples, tokens_per_microbatch, share_prompts)]
+    units = _units(samples, tokens_per_microbatch, share_prompts)
     units.sort(key=lambda unit: (-unit.longest, unit.rows[0]))
     total = sum(unit.tokens for unit in units)
     num_microbatches = max(1, -(-total // tokens_per_microbatch))
     target = total / num_microbatches
     plan: list[list[int]] = []
-    filled, remaining = 0, total
+    filled = 0
     for unit in units:
         if not plan or filled + unit.tokens > tokens_per_microbatch or filled >= target:
             plan.append([])
             filled = 0
         plan[-1].extend(unit.rows)
         filled += unit.tokens
-        remaining -= unit.tokens
     return plan
 
 
@@ -90,8 +89,9 @@ def _units(samples: Sequence[TrainSample], budget: int, share_prompts: bool) -> 
     families: dict[tuple[int, tuple[int, ...]] | int, list[int]] = {}
     prompt_lengths: list[int] = []
     for i, sample in enumerate(samples):
-        prompt_lengths.append(_prompt_length(sample) if share_prompts else 0)
-        if num_scored(sample):
+        scored = num_scored(sample) > 0
+        prompt_lengths.append(_prompt_length(sample) if share_prompts and scored else 0)
+        if scored:
             key = (sample.group_index, sample.token_ids[: prompt_lengths[i]]) if share_prompts and prompt_lengths[i] else ~i
             families.setdefault(key, []).append(i)
     units: list[_Unit] = []
@@ -115,12 +115,8 @@ def _unit(samples: Sequence[TrainSample], rows: list[int], tokens: int) -> _Unit
 
 
 def _prompt_length(sample: TrainSample) -> int:
-    """Length of the leading part the policy did not write and whose last token predicts its first."""
-    try:
-        first = sample.loss_mask.index(True, 1)
-    except ValueError:
-        return 0
-    return first
+    """Length of the leading part up to the first scored token; the sample must have one."""
+    return sample.loss_mask.index(True, 1)
 
 
 def _computed_length(sample: TrainSample) -> int:
@@ -223,21 +219,20 @@ def _with_targets(
 
     mask = rectangle(chain.from_iterable(s.loss_mask for s in samples), torch.bool)
     mask[:, 0] = False
-    scored = [(at[t - 1], sample.token_ids[t]) for sample, at in zip(samples, packed_at, strict=True) for t in _scored_positions(sample)]
+    ids = rectangle(chain.from_iterable(s.token_ids for s in samples), torch.long)
+    # Tokens behind the last scored one are not packed; they predict nothing, so their place is never read.
+    unpacked = ((0,) * (len(s.token_ids) - len(at)) for s, at in zip(samples, packed_at, strict=True))
+    places = rectangle(chain.from_iterable(chain(at, rest) for at, rest in zip(packed_at, unpacked, strict=True)), torch.long)
     rows, cols = mask.nonzero(as_tuple=True)
     return MicroBatch(
         token_ids=torch.tensor(tokens, dtype=torch.long, device=device),
         position_ids=torch.tensor(positions, dtype=torch.long, device=device),
         layout=layout,
-        source_index=torch.tensor([source for source, _ in scored], dtype=torch.long, device=device),
-        target_ids=torch.tensor([target for _, target in scored], dtype=torch.long, device=device),
+        source_index=places[rows, cols - 1].to(device),
+        target_ids=ids[rows, cols].to(device),
         target_row=rows.to(device),
         target_col=cols.to(device),
         mask=mask.to(device),
         advantages=rectangle(chain.from_iterable(s.advantages for s in samples), torch.float32).to(device),
         behavior_logprobs=rectangle(chain.from_iterable(s.behavior_logprobs for s in samples), torch.float32).to(device),
     )
-
-
-def _scored_positions(sample: TrainSample) -> list[int]:
-    return [t for t in range(1, len(sample.token_ids)) if sample.loss_mask[t]]

@@ -17,7 +17,7 @@ from torch import Tensor
 from rlvr.attention import masked_attention, visible_keys
 from rlvr.batch import PackedLayout
 
-BLOCK_FILL = 0.7  # A row joins a block if its queries times keys fill at least this share of the block's largest row.
+BLOCK_FILL = 0.5  # A row joins a block if its queries times keys fill at least this share of the block's largest row.
 # Shapes are rounded to few, because the CPU's matrix library builds a kernel for each new one, which takes longer than running it.
 BLOCK_ROWS = (256, 64, 16, 4, 1)
 LENGTH_STEP = 16
