@@ -113,7 +113,7 @@ def activation_bytes(shape: ModelShape, work: Workload) -> int:
     A pre-norm layer keeps, per token: both norms' inputs and normalised values (float32); the inputs of the query, key, value and output
     projections; queries, keys and values before and after rotation and in attention's own order; and four intermediate values of the gated
     MLP with its two inputs. Matrix-product attention keeps its weights, one per head, query and key. With gradient checkpointing every
-    layer keeps its input only, and one layer at a time is whole.
+    layer keeps its input only, and one layer at a time is whole, with as much again for the gradients of its values.
     """
     tokens, compute = work.tokens_per_microbatch, work.compute_bytes
     queries, keys = shape.num_heads * shape.head_dim, shape.num_key_heads * shape.head_dim
@@ -126,7 +126,7 @@ def activation_bytes(shape: ModelShape, work: Workload) -> int:
     layer = tokens * (norms + casts + attention + mlp + scores)
     final = tokens * shape.hidden * (2 * FLOAT32 + 2 * compute)
     if work.gradient_checkpointing:
-        return shape.num_layers * tokens * shape.hidden * FLOAT32 + layer + final
+        return shape.num_layers * tokens * shape.hidden * FLOAT32 + 2 * layer + final
     return shape.num_layers * layer + final
 
 
