@@ -90,7 +90,7 @@ def run(*command: str | Path) -> None:
 
 
 def pip_install(*arguments: str | Path) -> None:
-    run(VENV_PYTHON, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *arguments)
+    run(VENV_PYTHON, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-warn-conflicts", *arguments)
 
 
 def make_environment() -> None:
