@@ -39,12 +39,16 @@ class Sum:
 
     @property
     def demonstration(self) -> str:
-        """The answer with every column and carry written out, from the right: 85+347 gives 5+7=12, then 8+4+1=13, then 0+3+1=4."""
+        """The answer with every column and its carry written out, from the right.
+
+        85+347 gives 5+7+0=12, then 8+4+1=13, then 0+3+1=04: digit, digit, carry, and their sum in two digits, of which the first is the
+        next carry and the second a digit of the answer. All columns are equally long, so that a digit needed later is always equally far.
+        """
         columns, carry, left, right = [], 0, self.left, self.right
         while left or right:
-            digits = [left % 10, right % 10] + [carry] * (carry > 0)
-            columns.append("+".join(map(str, digits)) + f"={sum(digits)}")
-            carry, left, right = sum(digits) // 10, left // 10, right // 10
+            total = left % 10 + right % 10 + carry
+            columns.append(f"{left % 10}+{right % 10}+{carry}={total:02d}")
+            carry, left, right = total // 10, left // 10, right // 10
         return f"<think>{' '.join(columns)}</think><answer>{self.answer}</answer>"
 
     @property
@@ -72,7 +76,14 @@ def sums(split: Split, *, seed: int, digits: tuple[int, int] = (2, 3)) -> Iterat
 
 
 def distinct_sums(split: Split, count: int, *, seed: int, digits: tuple[int, int] = (2, 3)) -> list[Sum]:
-    """Return the first `count` different sums of a split."""
+    """Return the first `count` different sums of a split.
+
+    Raises: ValueError: the split has too few, or so few that drawing them all would take for ever.
+    """
+    share = 0.8 if split == "train" else 0.1
+    num_existing = int(share * (10 ** digits[1] - 10 ** (digits[0] - 1)) ** 2)
+    if count > 0.8 * num_existing:
+        raise ValueError(f"{count} different sums asked for, but '{split}' has about {num_existing} of {digits[0]} to {digits[1]} digits")
     found: dict[Sum, None] = {}
     for problem in sums(split, seed=seed, digits=digits):
         found.setdefault(problem)

@@ -58,7 +58,7 @@ def main(config: RunConfig, *, resume: Path | None = None) -> None:
     print(rlvr.run.train(config, resume=resume).summary())
 
 
-def prepare(config: RunConfig, folder: Path, *, digits: tuple[int, int] = (2, 3)) -> RunConfig:
+def prepare(config: RunConfig, folder: Path, *, digits: tuple[int, int] = (2, 3), num_train: int = NUM_TRAIN) -> RunConfig:
     """Write problems and a warmed-up model into `folder`; return the configuration that uses them.
 
     Raises: TrainingStopped: the warm-up did not get far enough.
@@ -69,7 +69,7 @@ def prepare(config: RunConfig, folder: Path, *, digits: tuple[int, int] = (2, 3)
     tokenizer = build_tokenizer()
     build_model(tokenizer, seed=config.seed).save_pretrained(folder / "untrained")
     tokenizer.save_pretrained(folder / "untrained")
-    for split, count in (("train", NUM_TRAIN), ("validation", NUM_VALIDATION), ("held_out", NUM_HELD_OUT)):
+    for split, count in (("train", num_train), ("validation", NUM_VALIDATION), ("held_out", NUM_HELD_OUT)):
         problems = distinct_sums(split, count, seed=config.seed, digits=digits)
         write_rows(folder / f"{split}.jsonl", [{"question": p.question, "answer": p.answer, "response": p.demonstration} for p in problems])
 

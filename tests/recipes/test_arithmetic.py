@@ -17,21 +17,20 @@ from verifiers.types import Problem
 @pytest.mark.parametrize(
     ("problem", "demonstration"),
     [
-        (Sum(85, 347), "<think>5+7=12 8+4+1=13 0+3+1=4</think><answer>432</answer>"),
-        (Sum(12, 34), "<think>2+4=6 1+3=4</think><answer>46</answer>"),
-        (Sum(99, 901), "<think>9+1=10 9+0+1=10 0+9+1=10</think><answer>1000</answer>"),
+        (Sum(85, 347), "<think>5+7+0=12 8+4+1=13 0+3+1=04</think><answer>432</answer>"),
+        (Sum(12, 34), "<think>2+4+0=06 1+3+0=04</think><answer>46</answer>"),
+        (Sum(99, 901), "<think>9+1+0=10 9+0+1=10 0+9+1=10</think><answer>1000</answer>"),
     ],
 )
 def test_a_demonstration_writes_out_every_column_and_carry_from_the_right(problem: Sum, demonstration: str) -> None:
     assert problem.demonstration == demonstration
 
 
-def test_the_demonstrations_last_columns_spell_the_answer() -> None:
+def test_the_columns_last_digits_spell_the_answer_behind_the_last_carry() -> None:
     for problem in distinct_sums("train", 500, seed=3):
         columns = problem.demonstration.removeprefix("<think>").split("</think>")[0].split(" ")
-        results = [column.split("=")[1] for column in columns]
-        # The last column keeps its carry, the others show their last digit: 12, 13, 4 from the right spell 4 3 2.
-        assert results[-1] + "".join(result[-1] for result in reversed(results[:-1])) == problem.answer
+        # 5+7+0=12 8+4+1=13 0+3+1=04: the last carry 0, then 4, 3, 2.
+        assert int(columns[-1][-2] + "".join(column[-1] for column in reversed(columns))) == int(problem.answer)
 
 
 def test_no_problem_stands_in_two_splits() -> None:
@@ -39,6 +38,12 @@ def test_no_problem_stands_in_two_splits() -> None:
     assert not splits["train"] & splits["held_out"]
     assert not splits["train"] & splits["validation"]
     assert not splits["validation"] & splits["held_out"]
+
+
+def test_more_problems_than_there_are_is_an_error_not_an_endless_search() -> None:
+    # 90 * 90 sums of two digits, 80 % of them for training: 6480.
+    with pytest.raises(ValueError, match="about 6480"):
+        distinct_sums("train", 6000, seed=0, digits=(2, 2))
 
 
 def test_operands_have_each_length_about_equally_often() -> None:
@@ -55,7 +60,7 @@ def test_the_tokenizer_survives_saving_beside_the_model(tmp_path: Path) -> None:
     text = "85+347=" + Sum(85, 347).demonstration
     loaded = AutoTokenizer.from_pretrained(tmp_path)
     ids = loaded(text).input_ids
-    # 7 characters of question, 2 + 2 tags, 5 + 1 + 7 + 1 + 7 + ... : every tag is one token, every other character one.
+    # Every tag is one token, every other character one.
     assert len(ids) == len(text) - sum(len(tag) - 1 for tag in ("<think>", "</think>", "<answer>", "</answer>"))
     assert loaded.decode([*ids, loaded.eos_token_id], skip_special_tokens=True) == text
     assert (loaded.eos_token, len(loaded)) == (EOS, 102)
