@@ -15,7 +15,7 @@ from rlvr.rollouts.buffer import RolloutBuffer
 from rlvr.rollouts.collector import Collector, Judge
 from rlvr.rollouts.producer import Producer
 from rlvr.run_data import RunData, load_run_data
-from rlvr.run_folder import Resumption, RunFolder, create_run_folder, find_resumption
+from rlvr.run_folder import Resumption, RunFolder, choose_run_folder, find_resumption, open_run_folder
 from rlvr.run_state import RunState, load_state, save_state
 from rlvr.session import Session, open_session
 from rlvr.step_metrics import rollout_rows, step_metrics
@@ -54,7 +54,7 @@ def train(config: RunConfig, *, resume: Path | None = None) -> TrainResult:
     Raises: ConfigError, DataError, CheckpointError: before anything is trained. TrainingStopped: a guard ended the run.
     """
     resumption = find_resumption(resume) if resume is not None else None
-    folder = resumption.folder if resumption is not None else create_run_folder(config, kind=config.algorithm.name)
+    folder = resumption.folder if resumption is not None else choose_run_folder(config, kind=config.algorithm.name)
     with open_progress(f"{config.algorithm.name} · {folder.path}") as progress:
         return asyncio.run(_train(config, folder, resumption, progress))
 
@@ -141,6 +141,7 @@ class Run:
 
     async def to_the_end(self) -> TrainResult:
         """Run the steps that are left."""
+        open_run_folder(self._folder, self._config)
         with ExitStack() as stack:
             log = stack.enter_context(MetricsLog(self._folder.metrics, resume_step=self._resume_step))
             sinks = self._open_sinks(stack)

@@ -38,21 +38,30 @@ class RunFolder:
         return CheckpointStore(self.checkpoints, keep_last=config.keep_last, keep_best=config.keep_best)
 
 
-def create_run_folder(config: RunConfig | SftConfig, *, kind: str) -> RunFolder:
-    """Make a new folder under `runs_folder` and save the resolved configuration in it.
+def choose_run_folder(config: RunConfig | SftConfig, *, kind: str) -> RunFolder:
+    """Name the folder of a new run; it is made by `open_run_folder`, once everything that can be wrong has been looked at.
 
     Raises: ConfigError: a run of that name exists.
     """
     name = config.name or f"{kind}-{time.strftime('%Y%m%d-%H%M%S')}"
     folder = RunFolder(Path(config.runs_folder) / name)
-    try:
-        folder.path.mkdir(parents=True)
-    except FileExistsError as error:
+    if folder.path.exists():
         raise ConfigError(
             f"name={name}: {folder.path} exists already; choose another name, remove the folder, or go on with --resume {folder.path}"
-        ) from error
-    write_yaml(config, folder.config)
+        )
     return folder
+
+
+def open_run_folder(folder: RunFolder, config: RunConfig | SftConfig) -> None:
+    """Make the folder where it is new, and save the resolved configuration in it.
+
+    Raises: ConfigError: the folder cannot be made.
+    """
+    try:
+        folder.path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"cannot make the run folder {folder.path}: {error}; set runs_folder to one that can be written") from error
+    write_yaml(config, folder.config)
 
 
 @dataclass(frozen=True, slots=True)

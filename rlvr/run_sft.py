@@ -15,7 +15,7 @@ from rlvr.data.prompt_stream import build_prompts
 from rlvr.evaluation.held_out import HeldOutResult, evaluate_held_out
 from rlvr.rollouts.collector import Judge
 from rlvr.run_data import load_demonstration_samples
-from rlvr.run_folder import Resumption, RunFolder, create_run_folder, find_resumption
+from rlvr.run_folder import Resumption, RunFolder, choose_run_folder, find_resumption, open_run_folder
 from rlvr.session import Session, open_session
 from rlvr.supervised import Demonstrations, SupervisedTrainer
 from rlvr.tracking import names
@@ -49,7 +49,7 @@ def sft(config: SftConfig, *, resume: Path | None = None) -> SftResult:
     Raises: ConfigError, DataError, CheckpointError: before anything is trained.
     """
     resumption = find_resumption(resume) if resume is not None else None
-    folder = resumption.folder if resumption is not None else create_run_folder(config, kind="sft")
+    folder = resumption.folder if resumption is not None else choose_run_folder(config, kind="sft")
     with open_progress(f"sft · {folder.path}") as progress:
         return asyncio.run(_sft(config, folder, resumption, progress))
 
@@ -90,6 +90,7 @@ class _SftRun:
         self._check = _Check.of(config.early_stop, session, config.seed) if config.early_stop is not None else None
 
     async def to_the_end(self, *, resume_step: int | None) -> SftResult:
+        open_run_folder(self._folder, self._config)
         validation: HeldOutResult | None = None
         with ExitStack() as stack:
             log = stack.enter_context(MetricsLog(self._folder.metrics, resume_step=resume_step))

@@ -38,7 +38,8 @@ class Registry:
         """
         if ":" in name:
             return self._import_path(name)
-        found = list(entry_points(group=self.group, name=name))
+        # One distribution may be listed twice, by its checkout and by its installation; that is no rivalry.
+        found = list({(entry.value, _distribution(entry)): entry for entry in entry_points(group=self.group, name=name)}.values())
         if not found:
             raise UnknownName(self._unknown(name))
         if len(found) > 1:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from rlvr.errors import NoLearningSignal, TooManyVerifierFailures
+from rlvr.errors import DataError, NoLearningSignal, TooManyVerifierFailures
 from rlvr.run import train
 from rlvr.tracking.metrics import read_metrics
 from rlvr.tracking.rollout_table import RolloutTable
@@ -145,3 +145,10 @@ def test_a_bug_in_a_verifier_is_never_a_score_of_zero(tmp_path, tiny_model_folde
     config = small_run(tmp_path, tiny_model_folder, verifier={"name": f"{__name__}:Buggy"}, held_out={"num_problems": None})
     with pytest.raises(TooManyVerifierFailures, match="ZeroDivisionError"):
         train(config)
+
+
+def test_a_run_that_cannot_start_leaves_no_folder_behind(tmp_path, tiny_model_folder):
+    config = small_run(tmp_path, tiny_model_folder, data={"path": str(tmp_path / "missing.jsonl")})
+    with pytest.raises(DataError, match="missing.jsonl"):
+        train(config)
+    assert not (tmp_path / "runs").exists()
