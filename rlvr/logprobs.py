@@ -78,13 +78,15 @@ class _TokenLogprobs(torch.autograd.Function):
         for start in range(0, num_tokens, chunk):
             part = slice(start, min(start + chunk, num_tokens))
             logits = _logits(hidden[part], weight, bias, scale, softcap)
-            normalizers[part] = torch.logsumexp(logits, -1)
-            logprobs[part] = logits.gather(1, targets[part, None]).squeeze(1) - normalizers[part]
+            log_p = torch.log_softmax(logits, -1)
+            chosen = targets[part, None]
+            logprobs[part] = log_p.gather(1, chosen).squeeze(1)
+            normalizers[part] = logits.gather(1, chosen).squeeze(1) - logprobs[part]
             if num_tokens <= chunk:
                 kept = logits
             if entropies is not None:
-                # H = -sum p log p = log Z - sum p * logit
-                entropies[part] = normalizers[part] - (torch.softmax(logits, -1) * logits).sum(-1)
+                # H = -sum p log p
+                entropies[part] = torch.linalg.vecdot(log_p.exp(), log_p).neg_()
         ctx.save_for_backward(hidden, weight, bias, targets, normalizers, kept, entropies if entropy_gradient else None)
         ctx.scale, ctx.softcap, ctx.chunk = scale, softcap, chunk
         if entropies is not None and not entropy_gradient:

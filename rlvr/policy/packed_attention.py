@@ -19,7 +19,8 @@ from rlvr.batch import PackedLayout
 
 BLOCK_FILL = 0.5  # A row joins a block if its queries times keys fill at least this share of the block's largest row.
 # Shapes are rounded to few, because the CPU's matrix library builds a kernel for each new one, which takes longer than running it.
-BLOCK_ROWS = (256, 64, 16, 4, 1)
+BLOCK_ROWS = (256, 128, 64, 32, 16, 8, 4, 2, 1)
+ROW_FILL = 0.75  # Rows are filled up to the next of these sizes if they make this share of it, else split.
 LENGTH_STEP = 16
 PLAIN_MAX_AREA = 1 << 21  # Queries times keys past which the fused kernel's saved memory outweighs its slow backward.
 HIDDEN_SCORE = -1e30  # Far below every score and finite, so that a row seeing nothing averages instead of becoming NaN.
@@ -201,7 +202,7 @@ def _next_rows(order: list[int], query_lengths: list[int], key_lengths: list[int
             break
         longest_query, count = wider, count + 1
     for num_rows in BLOCK_ROWS:
-        if count >= BLOCK_FILL * num_rows:
+        if count >= ROW_FILL * num_rows:
             return order[: min(count, num_rows)], num_rows
     raise AssertionError("a block of one row always fits")
 
