@@ -20,7 +20,15 @@ from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer, models
-from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM, StoppingCriteria, StoppingCriteriaList
+from transformers import (
+    ContinuousBatchingConfig,
+    GenerationConfig,
+    PreTrainedTokenizerFast,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    StoppingCriteria,
+    StoppingCriteriaList,
+)
 
 from rlvr.attention import register
 from rlvr.compute import ComputeThread
@@ -111,10 +119,11 @@ def continuous_batching(workload: Workload, dtype: torch.dtype) -> Callable[[], 
     model = build_model(workload, "sdpa").to(dtype)
     rows = [prompt for prompt in workload.prompts() for _ in range(workload.group_size)]
     config = GenerationConfig(max_new_tokens=max(workload.limits), do_sample=True, eos_token_id=-1, pad_token_id=0)
-    config.max_memory_percent = 0.1
+    # Left to itself it takes most of the machine's memory for its cache.
+    batching = ContinuousBatchingConfig(num_blocks=256, max_batch_tokens=1024)
 
     def run() -> int:
-        out = model.generate_batch(inputs=rows, generation_config=config, progress_bar=False)
+        out = model.generate_batch(inputs=rows, generation_config=config, continuous_batching_config=batching, warmup=False)
         return sum(len(result.generated_tokens) for result in out.values())
 
     return run

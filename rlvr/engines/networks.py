@@ -6,7 +6,7 @@ A network turns tokens into logits; it knows nothing of rows, sampling or stoppi
 from __future__ import annotations
 
 import copy
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from rlvr.attention import AttentionPlan
 
 
+@runtime_checkable
 class Network(Protocol):
     """A causal language model whose attention is decided by a plan."""
 

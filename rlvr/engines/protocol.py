@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
 from rlvr.types import Completion, Sampling
 
 
+@runtime_checkable
 class Engine(Protocol):
     """Samples completions and tells log-probs, both under the sampling distribution (temperature applied), natural logs."""
 

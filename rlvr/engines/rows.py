@@ -7,7 +7,7 @@ backends. Neither samples.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -20,6 +20,7 @@ PREFILL_TOKENS = 8192
 """Prompt tokens, padding included, that go through the model at once."""
 
 
+@runtime_checkable
 class Rows(Protocol):
     """Live rows are numbered from 0 without gaps."""
 
