@@ -1,7 +1,8 @@
 """What a policy is updated on: packed micro-batches with the totals that normalise them, and what a loss sees of one.
 
 Sequences are packed: the token axis T holds every token once, padding never, and a prompt shared by a group once. What a loss sees is
-rectangular, [B, L], row b being sequence b, because that is how the papers write their formulas; only float values of no great size live there.
+rectangular, [B, L], row b being sequence b, because that is how the papers write their formulas; only float values of no great size live
+there.
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ from torch import Tensor
 class PackedLayout:
     """Which packed tokens attend to which: R attention rows over the packed axis T.
 
-    Row r's queries are the packed tokens `query_index[r]` (where `query_mask`), its keys `key_index[r]` (where `key_mask`). Query i of row r
-    sees keys 0 … `query_start[r] + i`. A plain sequence is one row with equal queries and keys and start 0; a completion behind a shared
-    prompt is a row whose keys are prompt and completion and whose queries are the completion, starting at the prompt's length.
+    Row r's queries are the packed tokens `query_index[r]` (where `query_mask`), its keys `key_index[r]` (where `key_mask`).
+    Query i of row r sees keys 0 … `query_start[r] + i`. A plain sequence is one row with equal queries and keys and start 0; a
+    completion behind a shared prompt is a row whose keys are prompt and completion and whose queries are the completion, starting
+    at the prompt's length.
     Padded entries of an index are 0.
     """
 
