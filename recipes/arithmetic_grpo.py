@@ -34,7 +34,7 @@ NUM_TRAIN, NUM_VALIDATION, NUM_HELD_OUT = 20_000, 256, 500
 PREPARED = "(prepared by the recipe)"
 
 config = RunConfig(
-    num_steps=250,
+    num_steps=300,
     model=ModelConfig(path=PREPARED),
     # One update a batch from rollouts of the current policy: nothing to hold it near, so no KL term and no reference model.
     algorithm=GrpoConfig(kl=KlConfig(coefficient=0.0)),

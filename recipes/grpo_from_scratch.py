@@ -38,7 +38,7 @@ class Settings:
     warmup_check_every: int = 25
     warmup_target: float = 0.30  # stopped too early, reinforcement learning finds too little to reinforce
     # Reinforcement learning.
-    num_steps: int = 200
+    num_steps: int = 300
     prompts_per_step: int = 32
     group_size: int = 8
     learning_rate: float = 3e-4  # 1e-3 collapses
