@@ -100,7 +100,7 @@ def warm_up(config: RunConfig, folder: Path, demonstrations: DataConfig, validat
         samples_per_step=64,
         tokens_per_microbatch=config.batch.tokens_per_microbatch,
         optimizer=OptimizerConfig(learning_rate=2e-3, warmup_steps=10),
-        early_stop=EarlyStopConfig(data=validation, verifier=config.verifier, sampling=config.sampling, accuracy=enough, every=20),
+        early_stop=EarlyStopConfig(data=validation, verifier=config.verifier, sampling=config.sampling, accuracy=enough, every=10),
         engine=config.engine,
         deterministic=config.deterministic,
     )

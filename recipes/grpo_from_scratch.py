@@ -35,7 +35,7 @@ class Settings:
     # Supervised warm-up.
     warmup_learning_rate: float = 2e-3
     warmup_batch: int = 64
-    warmup_check_every: int = 25
+    warmup_check_every: int = 10
     warmup_target: float = 0.30  # stopped too early, reinforcement learning finds too little to reinforce
     # Reinforcement learning.
     num_steps: int = 300
