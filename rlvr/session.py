@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -41,6 +42,7 @@ async def open_session(
     deterministic: bool,
 ) -> AsyncIterator[Session]:
     """Load the model and build policy and engine around it; everything is closed when the block ends."""
+    _bound_kernel_caches()
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # Its bars would break into the run's own display.
@@ -65,3 +67,13 @@ async def open_session(
             yield Session(compute, loaded, policy, sampler, weight_sync)
         finally:
             await sampler.close()
+
+
+def _bound_kernel_caches() -> None:
+    """Keep oneDNN's compiled kernels, about 1 MB each and one for every shape of matrix, from taking gigabytes.
+
+    The caches hold 1024 each by default. Measured 2026-11-21, arithmetic on one thread, 80 steps: 1.7 GB resident with 1024, 1.1 GB with 256,
+    CPU time within 3 %. Read when the first kernel is built; a value set by the user stays.
+    """
+    for cache in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
+        os.environ.setdefault(cache, "256")
