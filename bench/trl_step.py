@@ -131,16 +131,20 @@ def build(case: Case, folder: Path) -> int:
 def set_stop_probability(model: Qwen2ForCausalLM, eos: int, probability: float) -> None:
     """Move the end token's embedding until its mean probability in sampled text is the one asked for."""
     embeddings = model.get_input_embeddings().weight
-    embeddings[:, 0] = 0.1
+    embeddings[:, 0] = 1.0  # large beside the rest, so that the final hidden state has the same sign there everywhere
     embeddings[eos, 0] = -60.0
     prompts = torch.randint(6, 100, (64, 8), generator=torch.Generator().manual_seed(0))
     tokens = model.generate(prompts, attention_mask=torch.ones_like(prompts), max_new_tokens=104, do_sample=True, top_k=0)
+    # No token here is the end token, so its embedding moves its own logit only, by as much as the hidden state has in that dimension.
+    hidden = model.model(input_ids=tokens).last_hidden_state[:, 7:]
+    logits = model.lm_head(hidden)
+    fixed = logits[..., eos] - hidden[..., 0] * embeddings[eos, 0]
     low, high = -60.0, 60.0
     for _ in range(40):
         middle = (low + high) / 2
-        embeddings[eos, 0] = middle
-        mean = float(model(input_ids=tokens).logits[:, 7:].softmax(-1)[..., eos].mean())
-        low, high = (low, middle) if mean > max(probability, 1e-9) else (middle, high)
+        logits[..., eos] = fixed + hidden[..., 0] * middle
+        low, high = (low, middle) if float(logits.softmax(-1)[..., eos].mean()) > max(probability, 1e-9) else (middle, high)
+    embeddings[eos, 0] = low
 
 
 def share_of_digits(text: str) -> float:
