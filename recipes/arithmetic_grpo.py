@@ -3,7 +3,7 @@
     rlvr train arithmetic_grpo              the whole run, a few minutes on a laptop's CPU; nothing is downloaded
     rlvr train arithmetic_grpo seed=1       another model, other problems
 
-The supervised warm-up stops once about a third of the *validation* problems are solved; the held-out problems are only ever measured on.
+The supervised warm-up stops once about a quarter of the *validation* problems are solved; the held-out problems are only ever measured on.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ NUM_TRAIN, NUM_VALIDATION, NUM_HELD_OUT = 20_000, 256, 500
 PREPARED = "(prepared by the recipe)"
 
 config = RunConfig(
-    num_steps=300,
+    num_steps=350,
     model=ModelConfig(path=PREPARED),
     # One update a batch from rollouts of the current policy: nothing to hold it near, so no KL term and no reference model.
     algorithm=GrpoConfig(kl=KlConfig(coefficient=0.0)),
@@ -82,13 +82,13 @@ def prepare(config: RunConfig, folder: Path, *, digits: tuple[int, int] = (2, 3)
 
 
 def warm_up(config: RunConfig, folder: Path, demonstrations: DataConfig, validation: DataConfig) -> Path:
-    """Learn from demonstrations until 30 % of the validation problems are solved; return the model's folder.
+    """Learn from demonstrations until a quarter of the validation problems are solved; return the model's folder.
 
     Stopped much earlier, reinforcement finds too little to reinforce and gets stuck; much later, there is nothing left to learn.
     """
     import rlvr.run_sft
 
-    enough = 0.3
+    enough = 0.25
     settings = SftConfig(
         name="warmup",
         runs_folder=str(folder),
@@ -99,7 +99,7 @@ def warm_up(config: RunConfig, folder: Path, demonstrations: DataConfig, validat
         data=demonstrations,
         samples_per_step=64,
         tokens_per_microbatch=config.batch.tokens_per_microbatch,
-        optimizer=OptimizerConfig(learning_rate=2e-3, warmup_steps=10),
+        optimizer=OptimizerConfig(learning_rate=1e-3, warmup_steps=10),
         early_stop=EarlyStopConfig(data=validation, verifier=config.verifier, sampling=config.sampling, accuracy=enough, every=10),
         engine=config.engine,
         deterministic=config.deterministic,
