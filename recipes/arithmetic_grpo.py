@@ -99,7 +99,7 @@ def warm_up(config: RunConfig, folder: Path, demonstrations: DataConfig, validat
         data=demonstrations,
         samples_per_step=64,
         tokens_per_microbatch=config.batch.tokens_per_microbatch,
-        optimizer=OptimizerConfig(learning_rate=1e-3, warmup_steps=10),
+        optimizer=OptimizerConfig(learning_rate=2e-3, warmup_steps=10),
         early_stop=EarlyStopConfig(data=validation, verifier=config.verifier, sampling=config.sampling, accuracy=enough, every=10),
         engine=config.engine,
         deterministic=config.deterministic,

@@ -33,7 +33,7 @@ class Settings:
     digits: tuple[int, int] = (2, 3)
     max_new_tokens: int = 48
     # Supervised warm-up.
-    warmup_learning_rate: float = 1e-3
+    warmup_learning_rate: float = 2e-3
     warmup_batch: int = 64
     warmup_check_every: int = 10
     warmup_target: float = 0.25  # stopped too early, reinforcement learning finds too little to reinforce
