@@ -1,9 +1,10 @@
 """Run the arithmetic recipe with several seeds and keep their curves.
 
-    python -m bench.seeds [--seeds 0 1 2 …] [--jobs 2] [--keep docs/results/arithmetic_seeds] [key=value …]
+    python -m bench.seeds [--seeds 0 1 2 …] [--jobs 2] [--folder runs/seeds] [--keep docs/results/arithmetic_seeds] [key=value …]
 
-Each run is its own process with one thread. Writes `curves.csv` (held-out accuracy over steps), and `README.md` with a table of what each
-seed reached and how long it took. `bench/plot_curves.py` draws the picture.
+Each run is its own process with one thread, on a copy of the source made at the start, so that work on the checkout does not change runs
+that are still to come. With the `--folder` of an earlier call, seeds that are finished there are not run again. Writes `curves.csv` (held-out
+accuracy over steps), and `README.md` with a table of what each seed reached and how long it took. `bench/plot_curves.py` draws the picture.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import csv
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -22,7 +24,8 @@ from dataclasses import asdict, dataclass, fields
 from datetime import date
 from pathlib import Path
 
-RECIPE = Path(__file__).resolve().parent.parent / "recipes" / "arithmetic_grpo.py"
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("rlvr", "verifiers", "sandbox", "recipes")
 GREEDY_TARGET, SAMPLED_TARGET, START_LIMIT, MINUTES_LIMIT = 0.9, 0.8, 0.5, 8.0
 """What a run has to reach on held-out problems, from where, and within which time on two cores."""
 
@@ -54,19 +57,25 @@ class Run:
         return first.sampled < START_LIMIT and last.sampled > SAMPLED_TARGET and last.greedy > GREEDY_TARGET
 
 
-def run_seed(seed: int, folder: Path, overrides: Sequence[str]) -> Run:
-    """Run the recipe in a process of its own and read its metrics.
-
-    Raises: subprocess.CalledProcessError: the run failed; its output is in the folder.
-    """
+def run_seed(seed: int, folder: Path, overrides: Sequence[str]) -> Run | None:
+    """Run the recipe in a process of its own and read its metrics; None if it failed, its output then lies in the folder."""
     name = f"seed-{seed}"
-    command = [sys.executable, str(RECIPE), f"seed={seed}", f"runs_folder={folder}", f"name={name}", "num_threads=1", *overrides]
-    started = time.monotonic()
-    with (folder / f"{name}.log").open("w") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=os.environ | {"OMP_NUM_THREADS": "1"})
-        _, status, usage = os.wait4(process.pid, 0)
-    if status != 0:
-        raise subprocess.CalledProcessError(os.waitstatus_to_exitcode(status), command)
+    seconds = folder / f"{name}.json"
+    if not seconds.exists():
+        source = (folder / "source").resolve()
+        command = [sys.executable, str(source / "recipes" / "arithmetic_grpo.py"), f"seed={seed}", f"runs_folder={folder}", f"name={name}"]
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(source)}
+        for leftover in (folder / name, folder / f"{name}-preparation"):
+            shutil.rmtree(leftover, ignore_errors=True)
+        started = time.monotonic()
+        with (folder / f"{name}.log").open("w") as log:
+            process = subprocess.Popen([*command, "num_threads=1", *overrides], stdout=log, stderr=subprocess.STDOUT, env=environment)
+            _, status, usage = os.wait4(process.pid, 0)
+        if status != 0:
+            print(f"seed {seed} failed, see {folder / name}.log", flush=True)
+            return None
+        measured = {"wall_seconds": time.monotonic() - started, "cpu_seconds": usage.ru_utime + usage.ru_stime}
+        seconds.write_text(json.dumps(measured))
     rows = read_rows(folder / name / "metrics.jsonl")
     points = [
         Point(seed, row["step"], row["held_out/greedy_accuracy"], row["held_out/sampled_accuracy"])
@@ -74,9 +83,17 @@ def run_seed(seed: int, folder: Path, overrides: Sequence[str]) -> Run:
         if "held_out/greedy_accuracy" in row
     ]
     warmup_steps = len(read_rows(folder / f"{name}-preparation" / "warmup" / "metrics.jsonl"))
-    run = Run(seed, warmup_steps, time.monotonic() - started, usage.ru_utime + usage.ru_stime, tuple(points))
+    run = Run(seed, warmup_steps, **json.loads(seconds.read_text()), points=tuple(points))
     print(describe(run), flush=True)
     return run
+
+
+def copy_source(folder: Path) -> None:
+    """Keep the packages as they are now; a folder that has them keeps its own."""
+    for package in PACKAGES:
+        target = folder / "source" / package
+        if not target.exists():
+            shutil.copytree(ROOT / package, target, ignore=shutil.ignore_patterns("__pycache__"))
 
 
 def read_rows(path: Path) -> list[dict]:
@@ -131,12 +148,15 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=list(range(10)))
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--keep", type=Path, default=Path("docs/results/arithmetic_seeds"))
+    parser.add_argument("--folder", type=Path, default=Path("runs") / f"seeds-{time.strftime('%Y%m%d-%H%M%S')}")
     options, overrides = parser.parse_known_args()
-    folder = Path("runs") / f"seeds-{time.strftime('%Y%m%d-%H%M%S')}"
-    folder.mkdir(parents=True)
+    options.folder.mkdir(parents=True, exist_ok=True)
+    copy_source(options.folder)
     with ThreadPoolExecutor(options.jobs) as executor:
-        runs = list(executor.map(lambda seed: run_seed(seed, folder, overrides), options.seeds))
+        runs = [run for run in executor.map(lambda seed: run_seed(seed, options.folder, overrides), options.seeds) if run is not None]
     write_results(runs, options.keep, overrides)
+    if len(runs) < len(options.seeds):
+        sys.exit(1)
 
 
 if __name__ == "__main__":
