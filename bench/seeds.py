@@ -3,8 +3,9 @@
     python -m bench.seeds [--seeds 0 1 2 …] [--jobs 2] [--folder runs/seeds] [--keep docs/results/arithmetic_seeds] [key=value …]
 
 Each run is its own process with one thread, on a copy of the source made at the start, so that work on the checkout does not change runs
-that are still to come. With the `--folder` of an earlier call, seeds that are finished there are not run again. Writes `curves.csv` (held-out
-accuracy over steps), and `README.md` with a table of what each seed reached and how long it took. `bench/plot_curves.py` draws the picture.
+that are still to come. With the `--folder` of an earlier call, seeds that are finished there are not run again. Writes `curves.csv`
+(held-out accuracy over steps), and `README.md` with a table of what each seed reached and how long it took.
+`bench/plot_curves.py` draws the picture.
 """
 
 from __future__ import annotations
