@@ -152,13 +152,15 @@ class TransformersEngine:
             rows = PaddedRows(network, device=device)
         else:
             rows = CachedRows(network, max_rows=num_rows, device=device)
-        training = self._model.training
+        # Module by module: with gradient checkpointing the layers are in training mode and the model around them is not.
+        training = [module for module in self._model.modules() if module.training]
         self._model.eval()
         try:
             decoder = Decoder(rows, max_rows=num_rows, stop_ids=self._stop_ids, device=device)
             decoder.run(requests, lambda completed: deliver(completed, version))
         finally:
-            self._model.train(training)
+            for module in training:
+                module.training = True
 
     def _completions(self, request: Request, version: int) -> list[Completion]:
         texts = self._tokenizer.batch_decode([list(sequence.token_ids) for sequence in request.sequences], skip_special_tokens=True)

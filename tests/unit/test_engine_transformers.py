@@ -21,6 +21,7 @@ from rlvr.attention import IMPLEMENTATION
 from rlvr.compute import ComputeThread
 from rlvr.engines.fused import FusedNetwork
 from rlvr.engines.networks import ModuleCopy, PlannedNetwork
+from rlvr.policy.loading import _checkpoint_layers
 from rlvr.types import Sampling
 from tests.unit.engine_models import END, VOCABULARY, complete, engine_over, tiny_model
 
@@ -280,6 +281,17 @@ def test_a_module_of_the_right_shape_with_other_arithmetic_is_found_out(compute,
     complete(engine, ([3], Sampling(2)))
     assert type(engine._network) is PlannedNetwork
     assert "log-probs differ" in caplog.text
+
+
+def test_decoding_leaves_every_module_in_its_mode(compute):
+    """Gradient checkpointing wants the layers in training mode and the model around them not; after a batch it must still be on."""
+    model = tiny_model()
+    _checkpoint_layers(model)
+    modes = [module.training for module in model.modules()]
+    complete(engine_over(model, compute), ([3, 4, 5], Sampling(4)))
+    assert any(modes) and not all(modes)
+    # Asked on the thread that decoded, as an update is.
+    assert asyncio.run(compute.run(lambda: [module.training for module in model.modules()])) == modes
 
 
 def test_low_rank_adapters_are_merged_while_decoding(compute):
