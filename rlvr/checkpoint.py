@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,8 +67,12 @@ class CheckpointStore:
                 f"cannot write checkpoint {final}: {error} ({free} MiB free on that disk). Earlier checkpoints are untouched: "
                 "free some space and go on with --resume"
             ) from error
-        self._prune()
+        self._prune(step)
         return Checkpoint(final, step, score)
+
+    def go_on_from(self, checkpoint: Checkpoint) -> None:
+        """Make an older checkpoint the latest; those after it belong to a course that was left, and the next save removes them."""
+        self._point_latest_at(checkpoint.folder)
 
     def all(self) -> list[Checkpoint]:
         """Every finished checkpoint, oldest first."""
@@ -83,8 +87,7 @@ class CheckpointStore:
 
     def best(self) -> Checkpoint | None:
         """The checkpoint with the highest score, the later of equals; None when none has a score."""
-        scored = [checkpoint for checkpoint in self.all() if checkpoint.score is not None]
-        return max(scored, key=lambda checkpoint: (checkpoint.score, checkpoint.step), default=None)
+        return _best(self.all())
 
     def _point_latest_at(self, folder: Path) -> None:
         aside = self.folder / f"{LATEST}.new"
@@ -93,10 +96,12 @@ class CheckpointStore:
         aside.replace(self.folder / LATEST)
         _sync_folder(self.folder)
 
-    def _prune(self) -> None:
+    def _prune(self, step: int) -> None:
+        """Remove all but the last few up to `step`, which was just saved, and the best of them."""
         checkpoints = self.all()
-        keep = {checkpoint.folder for checkpoint in checkpoints[-self._keep_last :]}
-        if self._keep_best and (best := self.best()) is not None:
+        course = [checkpoint for checkpoint in checkpoints if checkpoint.step <= step]
+        keep = {checkpoint.folder for checkpoint in course[-self._keep_last :]}
+        if self._keep_best and (best := _best(course)) is not None:
             keep.add(best.folder)
         for checkpoint in checkpoints:
             if checkpoint.folder not in keep:
@@ -104,6 +109,11 @@ class CheckpointStore:
                 doomed = self.folder / f"{_UNFINISHED}{checkpoint.folder.name}"
                 checkpoint.folder.rename(doomed)
                 shutil.rmtree(doomed, ignore_errors=True)
+
+
+def _best(checkpoints: Sequence[Checkpoint]) -> Checkpoint | None:
+    scored = [checkpoint for checkpoint in checkpoints if checkpoint.score is not None]
+    return max(scored, key=lambda checkpoint: (checkpoint.score, checkpoint.step), default=None)
 
 
 def open_checkpoint(folder: Path) -> Checkpoint:

@@ -106,3 +106,15 @@ def test_killed_at_any_moment_latest_is_always_whole(tmp_path):
         assert latest is not None and latest.step >= reported
         parts = {(latest.folder / f"part_{part}").read_bytes() for part in range(20)}
         assert parts == {latest.step.to_bytes(4, "little") * 20_000}
+
+
+def test_going_on_from_an_older_checkpoint_leaves_the_later_ones_behind(tmp_path):
+    checkpoints = store(tmp_path)
+    for step, score in enumerate([0.5, 0.9, 0.6, 0.7, 0.8], start=1):
+        checkpoints.save(step, write_text(str(step)), score=score)
+    checkpoints.go_on_from(open_checkpoint(tmp_path / "step_000002"))
+    assert checkpoints.latest().step == 2  # A kill before the next save resumes the new course, not the one that was left.
+    checkpoints.save(3, write_text("again"), score=0.1)
+    assert checkpoints.latest().step == 3
+    assert (checkpoints.latest().folder / "state.json").read_text() == json.dumps({"text": "again"})
+    assert [checkpoint.step for checkpoint in checkpoints.all()] == [2, 3]
