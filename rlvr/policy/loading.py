@@ -14,6 +14,8 @@ from rlvr.logprobs import OutputHead
 from rlvr.policy.attention_check import choose_attention, verified_fused_decoder
 from rlvr.policy.forward import output_head
 from rlvr.policy.fused_decoder import FusedDecoder
+from rlvr.policy.seeded import seeded
+from rlvr.seeding import derive_seed
 
 if TYPE_CHECKING:
     from rlvr.config import LoraConfig, ModelConfig
@@ -46,8 +48,8 @@ class LoadedModel:
         return output_head(self.model)
 
 
-def load_model(config: ModelConfig) -> LoadedModel:
-    """Load by Hugging Face name or local folder; dropout is off, weights are of `weights_dtype`.
+def load_model(config: ModelConfig, *, seed: int = 0) -> LoadedModel:
+    """Load by Hugging Face name or local folder; dropout is off, weights are of `weights_dtype`, new adapters are drawn from `seed`.
 
     Raises: ConfigError: the folder is missing, holds no causal language model, or the settings are impossible here.
     """
@@ -67,10 +69,12 @@ def load_model(config: ModelConfig) -> LoadedModel:
         raise ConfigError(
             f"no tokenizer in {source!r} ({_first_line(error)}): set model.tokenizer to a folder or name that has one"
         ) from error
-    return prepare_model(model, tokenizer, config, device=device)
+    return prepare_model(model, tokenizer, config, device=device, seed=seed)
 
 
-def prepare_model(model: nn.Module, tokenizer: Any, config: ModelConfig, *, device: torch.device | None = None) -> LoadedModel:
+def prepare_model(
+    model: nn.Module, tokenizer: Any, config: ModelConfig, *, device: torch.device | None = None, seed: int = 0
+) -> LoadedModel:
     """Settle types, attention and adapters of a model that is already in memory."""
     device = device or _device(config.device)
     model = model.to(device=device, dtype=torch.float32).eval()
@@ -79,7 +83,7 @@ def prepare_model(model: nn.Module, tokenizer: Any, config: ModelConfig, *, devi
     fused = None if generic or attention == "padded" else verified_fused_decoder(model)
     if config.weights_dtype == "bfloat16":
         model.to(torch.bfloat16)
-    peft_model = None if config.lora is None else _with_adapters(model, config.lora)
+    peft_model = None if config.lora is None else _with_adapters(model, config.lora, seed)
     if config.gradient_checkpointing:
         _checkpoint_layers(model)
     return LoadedModel(model, tokenizer, device, compute_dtype(config.dtype, device), attention, peft_model, fused)
@@ -120,7 +124,7 @@ def _first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
-def _with_adapters(model: nn.Module, lora: LoraConfig) -> nn.Module:
+def _with_adapters(model: nn.Module, lora: LoraConfig, seed: int) -> nn.Module:
     try:
         import peft
     except ImportError as error:
@@ -133,9 +137,18 @@ def _with_adapters(model: nn.Module, lora: LoraConfig) -> nn.Module:
         task_type="CAUSAL_LM",
     )
     try:
-        return peft.get_peft_model(model, adapters).eval()
+        with seeded(derive_seed(seed, "adapters"), model.device):
+            adapted = peft.get_peft_model(model, adapters).eval()
     except ValueError as error:
         raise ConfigError(f"model.lora.target_modules={lora.target_modules!r}: {_first_line(error)}") from error
+    for outside in (model.get_input_embeddings(), model.get_output_embeddings()):
+        if hasattr(outside, "base_layer"):
+            # Log-probs and decoding read the weights of these two themselves, without adapters.
+            raise ConfigError(
+                f"model.lora.target_modules={lora.target_modules!r} adapts the token embedding or the output projection, which would not "
+                "be trained: name projections inside the layers, or all-linear"
+            )
+    return adapted
 
 
 def _checkpoint_layers(model: nn.Module) -> None:

@@ -28,6 +28,8 @@ from rlvr.policy.loading import LoadedModel
 from rlvr.policy.optimizer import build_optimizer, learning_rate
 from rlvr.policy.packed_attention import PackedAttention
 from rlvr.policy.protocol import Objective, Term, UpdateResult
+from rlvr.policy.seeded import seeded
+from rlvr.seeding import derive_seed
 from rlvr.types import TrainSample
 
 if TYPE_CHECKING:
@@ -49,9 +51,11 @@ class TorchPolicy:
         num_steps: int = 1,
         reference: bool = False,
         tokens_per_microbatch: int = 4096,
+        seed: int = 0,
     ) -> None:
         """`num_steps` is the number of optimizer steps the schedule spans; `reference` keeps a frozen copy of the weights as they are now
-        (with LoRA none is needed: the base is the reference); `tokens_per_microbatch` bounds what `logprobs` computes at once."""
+        (with LoRA none is needed: the base is the reference); `tokens_per_microbatch` bounds what `logprobs` computes at once; the
+        adapters' dropout is drawn from `seed`."""
         if loaded.device.type == "cpu":
             keep_freed_memory()
         self.version = 0
@@ -60,6 +64,7 @@ class TorchPolicy:
         self._optimizer_config = optimizer
         self._num_steps = num_steps
         self._tokens_per_microbatch = tokens_per_microbatch
+        self._seed = seed
         self._parameters = [p for p in loaded.model.parameters() if p.requires_grad]
         self._optimizer = build_optimizer(self._parameters, optimizer)
         self._fused = loaded.fused
@@ -231,11 +236,15 @@ class TorchPolicy:
 
     @contextmanager
     def _lora_dropout(self) -> Iterator[None]:
-        """Switch on the adapters' own dropout, and no other, while their gradient is taken."""
+        """Switch on the adapters' own dropout, and no other, while their gradient is taken; the same in each run and after a resume."""
+        if not self._dropouts:
+            yield
+            return
         for dropout in self._dropouts:
             dropout.train()
         try:
-            yield
+            with seeded(derive_seed(self._seed, "adapter dropout", self.version), self.loaded.device):
+                yield
         finally:
             for dropout in self._dropouts:
                 dropout.eval()

@@ -11,7 +11,7 @@ import torch
 from rlvr.batch import MiniBatch, Totals
 from rlvr.config import LoraConfig, ModelConfig, OptimizerConfig
 from rlvr.errors import CheckpointError, ConfigError
-from rlvr.policy.loading import load_model
+from rlvr.policy.loading import load_model, prepare_model
 from rlvr.policy.optimizer import learning_rate
 from rlvr.policy.protocol import Term
 from rlvr.policy.torch_policy import TorchPolicy
@@ -201,6 +201,27 @@ def test_lora_trains_adapters_only_and_its_reference_is_the_base():
     assert merged.keys() == before.keys()
     moved = {name for name in before if not torch.equal(before[name], merged[name])}
     assert moved and all("proj" in name and name.endswith("weight") for name in moved)
+
+
+def test_adapters_and_their_dropout_depend_on_the_seed_alone():
+    def after_an_update(seed: int) -> dict[str, torch.Tensor]:
+        torch.rand(seed + 1)  # What others draw from the global state must not matter.
+        config = ModelConfig(path="in memory", dtype="float32", device="cpu", lora=LoraConfig(rank=2, dropout=0.5))
+        loaded = prepare_model(build("qwen2"), None, config, seed=seed // 2)
+        policy = TorchPolicy(loaded, optimizer=OptimizerConfig(learning_rate=1e-2), seed=seed // 2)
+        for _ in range(2):
+            policy.update(Term(minibatch(make_samples()), Surrogate()))
+        return dict(policy.weights())
+
+    one, same, other = (after_an_update(seed) for seed in (0, 1, 2))
+    assert all(torch.equal(one[name], same[name]) for name in one)
+    assert any(not torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.parametrize("target", ["lm_head", "embed_tokens"])
+def test_adapters_that_would_not_be_trained_are_refused(target):
+    with pytest.raises(ConfigError, match="token embedding or the output projection.*name projections inside the layers, or all-linear"):
+        make_policy("qwen2_untied", lora=LoraConfig(rank=2, target_modules=["q_proj", target]))
 
 
 def test_weight_decay_spares_norms_and_biases():
