@@ -125,6 +125,11 @@ class AlgorithmSettings(Settings):
         return self.advantage == "greedy_baseline"
 
     @property
+    def compares_within_group(self) -> bool:
+        """Whether a group whose rewards are all equal teaches nothing; a baseline from elsewhere can still learn from it."""
+        return self.advantage in GROUP_ADVANTAGES
+
+    @property
     def needs_reference(self) -> bool:
         """Whether log-probs of the frozen reference are needed, in the loss or in the reward."""
         return self.kl.coefficient > 0

@@ -24,10 +24,10 @@ class Guard:
     patience: int
 
 
-def build_guards(config: GuardConfig) -> tuple[Guard, ...]:
-    """The guards of a run; a threshold that cannot be passed leaves its guard out."""
+def build_guards(config: GuardConfig, *, compares_within_group: bool = True) -> tuple[Guard, ...]:
+    """The guards of a run. Equal rewards within a group are a fault only where the algorithm compares within the group."""
     patience = config.patience
-    return (
+    guards = (
         Guard("policy/loss", lambda v: not math.isfinite(v), NonFinite, "the loss is {value}", 1),
         Guard("policy/grad_norm", lambda v: not math.isfinite(v), NonFinite, "the gradient norm is {value}; no step was taken", 1),
         Guard(
@@ -70,13 +70,14 @@ def build_guards(config: GuardConfig) -> tuple[Guard, ...]:
             patience,
         ),
     )
+    return tuple(guard for guard in guards if compares_within_group or guard.metric != "groups/zero_variance_share")
 
 
 class GuardState:
     """Counts, for each guard, the steps in a row that offended it; part of a checkpoint."""
 
-    def __init__(self, config: GuardConfig, offences: Mapping[str, int] | None = None) -> None:
-        self._guards = build_guards(config)
+    def __init__(self, config: GuardConfig, offences: Mapping[str, int] | None = None, *, compares_within_group: bool = True) -> None:
+        self._guards = build_guards(config, compares_within_group=compares_within_group)
         self.offences: dict[str, int] = dict(offences or {})
 
     def check(self, metrics: Mapping[str, float]) -> list[str]:

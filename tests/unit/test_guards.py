@@ -6,6 +6,7 @@ import math
 
 import pytest
 
+from rlvr.algorithms import GrpoConfig, ReinforcePpConfig, RemaxConfig
 from rlvr.config import GuardConfig
 from rlvr.errors import EntropyCollapse, LogprobDrift, NoLearningSignal, NonFinite
 from rlvr.guards import GuardState
@@ -65,3 +66,15 @@ def test_counts_survive_a_checkpoint():
     guards.check({**HEALTHY, "advantage/zero_share": 1.0})
     with pytest.raises(NoLearningSignal):
         GuardState(GuardConfig(patience=2), guards.offences).check({**HEALTHY, "advantage/zero_share": 1.0})
+
+
+@pytest.mark.parametrize(("algorithm", "stops"), [(GrpoConfig(), True), (RemaxConfig(), False), (ReinforcePpConfig(), False)])
+def test_equal_rewards_in_a_group_are_a_fault_only_where_the_group_is_the_baseline(algorithm, stops):
+    guards = GuardState(GuardConfig(patience=1), compares_within_group=algorithm.compares_within_group)
+    # What a group of one completion always reports.
+    step = {**HEALTHY, "groups/zero_variance_share": 1.0}
+    if stops:
+        with pytest.raises(NoLearningSignal):
+            guards.check(step)
+    else:
+        assert guards.check(step) == []
