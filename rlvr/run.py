@@ -64,6 +64,7 @@ async def _train(config: RunConfig, folder: RunFolder, resumption: Resumption | 
         session = await stack.enter_async_context(
             open_session(
                 config.model,
+                seed=config.seed,
                 optimizer=config.optimizer,
                 engine=config.engine,
                 temperature=config.sampling.temperature,
@@ -91,6 +92,7 @@ class Run:
         self._session = session
         self._data = data
         self._progress = progress
+        self._resumption = resumption
         state = _restore(resumption, session, data) if resumption is not None else None
         self._resume_step = state.steps_done if state is not None else None
         self._judge = Judge.of(build(config.verifier.name, config.verifier.options), config.verifier)
@@ -132,25 +134,28 @@ class Run:
             max_new_tokens=config.sampling.max_new_tokens,
             device=session.loaded.device,
             demonstrations=_demonstrations(config, session, data),
-            kl=replace(kl, coefficient=state.kl_coefficient) if state else kl,
+            kl=replace(kl, coefficient=state.kl_coefficient) if state and kl.adaptive else kl,
             steps_done=state.steps_done if state else 0,
         )
-        self._guards = GuardState(config.guards, state.offences if state else None)
+        self._guards = GuardState(
+            config.guards, state.offences if state else None, compares_within_group=config.algorithm.compares_within_group
+        )
         self._store = folder.store(config.checkpoint)
         self._table = RolloutTable(folder.rollouts)
 
     async def to_the_end(self) -> TrainResult:
         """Run the steps that are left."""
         open_run_folder(self._folder, self._config)
+        if self._resumption is not None:
+            self._store.go_on_from(self._resumption.checkpoint)
         with ExitStack() as stack:
             log = stack.enter_context(MetricsLog(self._folder.metrics, resume_step=self._resume_step))
             sinks = self._open_sinks(stack)
-            first = await self._first_evaluation(log, sinks)
-            last = first
+            first, last = await self._first_evaluation(log, sinks)
             async with self._producer.running():
                 while self._trainer.steps_done < self._config.num_steps:
                     last = await self._one_step(log, sinks) or last
-        return TrainResult(self._folder.path, self._store.folder / f"step_{self._config.num_steps:06d}" / "export", first, last)
+        return TrainResult(self._folder.path, self._store.folder / f"step_{self._trainer.steps_done:06d}" / "export", first, last)
 
     async def _one_step(self, log: MetricsLog, sinks: list[Sink]) -> HeldOutResult | None:
         result = await self._trainer.step()
@@ -173,15 +178,17 @@ class Run:
         done = self._trainer.steps_done
         return done == self._config.num_steps or (every > 0 and done % every == 0)
 
-    async def _first_evaluation(self, log: MetricsLog, sinks: list[Sink]) -> HeldOutResult | None:
-        """Measure before the first step; a resumed run reads what it measured then."""
+    async def _first_evaluation(self, log: MetricsLog, sinks: list[Sink]) -> tuple[HeldOutResult | None, HeldOutResult | None]:
+        """Measure before the first step; a resumed run reads what it measured first and last."""
         if self._resume_step is not None:
-            return HeldOutResult.from_metrics(read_metrics(self._folder.metrics)[0].values)
+            rows = [HeldOutResult.from_metrics(row.values) for row in read_metrics(self._folder.metrics)]
+            measured = [result for result in rows if result is not None]
+            return (measured[0], measured[-1]) if measured else (None, None)
         held_out = await self._evaluate()
         if held_out is not None:
             self._write(log, sinks, 0, held_out.metrics())
             self._progress.note(f"before training: {held_out.summary()}")
-        return held_out
+        return held_out, held_out
 
     async def _evaluate(self) -> HeldOutResult | None:
         if not self._data.held_out:

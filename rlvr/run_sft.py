@@ -9,23 +9,25 @@ from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from rlvr.config import EarlyStopConfig, SftConfig
+from rlvr.config import EarlyStopConfig, GuardConfig, SftConfig
 from rlvr.data.problems import load_problems
 from rlvr.data.prompt_stream import build_prompts
 from rlvr.evaluation.held_out import HeldOutResult, evaluate_held_out
+from rlvr.guards import GuardState
 from rlvr.rollouts.collector import Judge
 from rlvr.run_data import load_demonstration_samples
 from rlvr.run_folder import Resumption, RunFolder, choose_run_folder, find_resumption, open_run_folder
 from rlvr.session import Session, open_session
 from rlvr.supervised import Demonstrations, SupervisedTrainer
 from rlvr.tracking import names
-from rlvr.tracking.metrics import MetricsLog
+from rlvr.tracking.metrics import MetricsLog, read_metrics
 from rlvr.tracking.progress import Progress, StepReport, open_progress
 from rlvr.tracking.sinks import RunLabel, open_sinks
 from rlvr.types import Prompt, Sampling
 from verifiers.registry import build
 
 STATE_FILE = "sft_state.json"
+VALIDATION = "validation/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,7 @@ async def _sft(config: SftConfig, folder: RunFolder, resumption: Resumption | No
         session = await stack.enter_async_context(
             open_session(
                 config.model,
+                seed=config.seed,
                 optimizer=config.optimizer,
                 engine=config.engine,
                 temperature=1.0,
@@ -76,7 +79,7 @@ async def _sft(config: SftConfig, folder: RunFolder, resumption: Resumption | No
             session.policy.load(resumption.checkpoint.folder / "policy")
             steps_done = json.loads((resumption.checkpoint.folder / STATE_FILE).read_text())["steps_done"]
         run = _SftRun(config, folder, session, SupervisedTrainer(session.policy, demonstrations, steps_done=steps_done), progress)
-        return await run.to_the_end(resume_step=steps_done if resumption is not None else None)
+        return await run.to_the_end(resumption)
 
 
 class _SftRun:
@@ -89,11 +92,15 @@ class _SftRun:
         self._store = folder.store(config.checkpoint)
         self._check = _Check.of(config.early_stop, session, config.seed) if config.early_stop is not None else None
 
-    async def to_the_end(self, *, resume_step: int | None) -> SftResult:
+    async def to_the_end(self, resumption: Resumption | None) -> SftResult:
         open_run_folder(self._folder, self._config)
-        validation: HeldOutResult | None = None
+        resume_step = None
+        if resumption is not None:
+            resume_step = self._trainer.steps_done
+            self._store.go_on_from(resumption.checkpoint)
         with ExitStack() as stack:
             log = stack.enter_context(MetricsLog(self._folder.metrics, resume_step=resume_step))
+            validation = _last_validation(self._folder.metrics)
             label = RunLabel(
                 self._folder.path,
                 self._config.tracking.project,
@@ -104,26 +111,30 @@ class _SftRun:
             sinks = open_sinks(self._config.tracking.sinks, label)
             for sink in sinks:
                 stack.callback(sink.close)
-            while self._trainer.steps_done < self._config.num_steps:
+            while self._trainer.steps_done < self._config.num_steps and not self._is_enough(validation):
                 metrics = await self._one_step()
+                GuardState(GuardConfig()).check({names.LOSS: metrics[names.SUPERVISED_LOSS], names.GRAD_NORM: metrics[names.GRAD_NORM]})
                 step = self._trainer.steps_done
+                score = None
                 if self._check is not None and step % self._check.config.every == 0:
                     validation = await self._check.run(self._progress)
-                    metrics |= {f"validation/{name.partition('/')[2]}": value for name, value in validation.metrics().items()}
+                    score = validation.score
+                    metrics |= {VALIDATION + name.partition("/")[2]: value for name, value in validation.metrics().items()}
                 log.write(step, metrics)
                 for sink in sinks:
                     sink.write(step, metrics)
                 self._progress.step(StepReport(step, self._config.num_steps, metrics))
-                enough = self._check is not None and validation is not None and validation.score >= self._check.config.accuracy
+                enough = self._is_enough(validation)
                 if enough:
                     self._progress.note(f"stopped at step {step}: {validation.summary()}")
                 every = self._config.checkpoint.every
                 if enough or step == self._config.num_steps or (every > 0 and step % every == 0):
-                    await self._save()
-                if enough:
-                    break
+                    await self._save(score)
         export = self._store.folder / f"step_{self._trainer.steps_done:06d}" / "export"
         return SftResult(self._folder.path, export, self._trainer.steps_done, validation)
+
+    def _is_enough(self, validation: HeldOutResult | None) -> bool:
+        return self._check is not None and validation is not None and validation.score >= self._check.config.accuracy
 
     async def _one_step(self) -> dict[str, float]:
         began = time.perf_counter()
@@ -137,13 +148,23 @@ class _SftRun:
             names.STEP_SECONDS: time.perf_counter() - began,
         }
 
-    async def _save(self) -> None:
+    async def _save(self, score: float | None) -> None:
         def write(folder: Path) -> None:
             self._session.policy.save(folder / "policy")
             self._session.policy.export(folder / "export")
             (folder / STATE_FILE).write_text(json.dumps({"steps_done": self._trainer.steps_done}))
 
-        await self._session.compute.run(self._store.save, self._trainer.steps_done, write)
+        await self._session.compute.run(self._store.save, self._trainer.steps_done, write, score=score)
+
+
+def _last_validation(metrics: Path) -> HeldOutResult | None:
+    """The last check that the metrics tell of; a resumed run goes on with what it knew."""
+    rows = [
+        {f"held_out/{name.removeprefix(VALIDATION)}": value for name, value in row.values.items() if name.startswith(VALIDATION)}
+        for row in read_metrics(metrics)
+    ]
+    results = [result for row in rows if (result := HeldOutResult.from_metrics(row)) is not None]
+    return results[-1] if results else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,7 @@ class Session:
 async def open_session(
     model: ModelConfig,
     *,
+    seed: int,
     optimizer: OptimizerConfig,
     engine: EngineConfig,
     temperature: float,
@@ -50,9 +51,15 @@ async def open_session(
     # It would fill every new tensor before it is written: a guard against reading unwritten memory, paid for in each step.
     torch.utils.deterministic.fill_uninitialized_memory = False
     with ComputeThread(num_threads=num_threads) as compute:
-        loaded = await compute.run(load_model, model)
+        loaded = await compute.run(load_model, model, seed=seed)
         policy = await compute.run(
-            TorchPolicy, loaded, optimizer=optimizer, temperature=temperature, num_steps=num_updates, reference=needs_reference
+            TorchPolicy,
+            loaded,
+            optimizer=optimizer,
+            temperature=temperature,
+            num_steps=num_updates,
+            reference=needs_reference,
+            seed=seed,
         )
         weight_sync = SharedModule()
         sampler: Engine = ENGINES.get(engine.name)(
@@ -72,8 +79,8 @@ async def open_session(
 def _bound_kernel_caches() -> None:
     """Keep oneDNN's compiled kernels, about 1 MB each and one for every shape of matrix, from taking gigabytes.
 
-    The caches hold 1024 each by default. Measured 2026-11-21, arithmetic on one thread, 80 steps: 1.7 GB resident with 1024, 1.1 GB with 256,
-    CPU time within 3 %. Read when the first kernel is built; a value set by the user stays.
+    The caches hold 1024 each by default. Measured 2026-11-21, arithmetic on one thread, 80 steps: 1.7 GB resident with 1024, 1.1 GB with
+    256, CPU time within 3 %. Read when the first kernel is built; a value set by the user stays.
     """
     for cache in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
         os.environ.setdefault(cache, "256")

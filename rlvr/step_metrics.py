@@ -18,6 +18,7 @@ _STATS = {
     "reference_kl": names.REFERENCE_KL,
     "clip_share": names.CLIP_SHARE,
     "ratio_max": names.RATIO_MAX,
+    "cross_entropy": names.SUPERVISED_LOSS,
 }
 """Statistics of the objective that have a documented name; others are reported as `policy/<name>`."""
 

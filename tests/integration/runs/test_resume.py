@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from rlvr.config_files import write_yaml
 from rlvr.errors import CheckpointError
 from rlvr.run import train
-from rlvr.tracking.metrics import comparable_lines
+from rlvr.tracking.metrics import comparable_lines, read_metrics
 from tests.integration.runs.small_runs import small_run
 
 ALGORITHMS = {
@@ -97,6 +97,33 @@ def test_every_kind_of_state_survives_a_resume(tmp_path, tiny_model_folder, algo
         remove_checkpoint(run, step)
     train(parts, resume=run / "checkpoints" / "step_000004")
     assert_same_run(whole, run)
+
+
+def test_going_on_from_an_older_checkpoint_takes_the_place_of_what_came_after(tmp_path, tiny_model_folder):
+    config = small_run(tmp_path, tiny_model_folder, checkpoint={"keep_last": 2, "keep_best": False}, num_steps=6)
+    run = train(config).folder
+    checkpoints = run / "checkpoints"
+    # Steps 4 and 6 are kept; from 4 to 5, which comes before the 6 that was left.
+    train(config.model_copy(update={"num_steps": 5}), resume=checkpoints / "step_000004")
+    assert sorted(path.name for path in checkpoints.glob("step_*")) == ["step_000004", "step_000005"]
+    assert latest_step(run) == 5
+
+
+def test_resuming_a_finished_run_tells_what_it_had_reached(tmp_path, tiny_model_folder):
+    config = small_run(tmp_path, tiny_model_folder, num_steps=4)
+    done = train(config)
+    again = train(config.model_copy(update={"num_steps": 2}), resume=done.folder)
+    assert (again.first, again.last) == (done.first, done.last)
+    assert again.export == done.export and again.export.is_dir()
+
+
+def test_a_fixed_kl_coefficient_can_be_changed_on_resume(tmp_path, tiny_model_folder):
+    def config(coefficient: float, num_steps: int):
+        return small_run(tmp_path, tiny_model_folder, num_steps=num_steps, algorithm={"name": "grpo", "kl": {"coefficient": coefficient}})
+
+    run = train(config(0.5, 2)).folder
+    train(config(0.0, 3), resume=run)
+    assert [row.values["policy/kl_coefficient"] for row in read_metrics(run / "metrics.jsonl")[1:]] == [0.5, 0.5, 0.0]
 
 
 def remove_checkpoint(run: Path, step: int) -> None:

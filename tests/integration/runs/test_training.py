@@ -85,7 +85,7 @@ def test_a_supervised_mix_is_one_more_term(tmp_path, tiny_model_folder):
     demonstrations.write_text("".join(json.dumps({"question": f"q{i}", "answer": "", "response": "aaa"}) + "\n" for i in range(8)))
     mix = {"data": {"path": str(demonstrations), "template": "plain", "fields": {"answer": None}}, "weight": 0.5, "samples_per_step": 4}
     rows = metrics_of(train(small_run(tmp_path, tiny_model_folder, supervised_mix=mix)).folder)[1:]
-    assert rows[-1]["policy/cross_entropy"] < rows[0]["policy/cross_entropy"]
+    assert rows[-1]["supervised/loss"] < rows[0]["supervised/loss"]
 
 
 def test_rollouts_are_kept_for_reading(tmp_path, tiny_model_folder):
