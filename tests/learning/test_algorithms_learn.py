@@ -33,8 +33,8 @@ ALGORITHMS: dict[str, AlgorithmConfig] = {
     "dapo": DapoConfig(),
     "rloo": RlooConfig(kl=NO_KL),
 }
-# Measured on 2026-11-21, AMD EPYC with bfloat16, one thread, seeds 1 and 2 of the reinforcement, greedy / sampled; the warm-up leaves 0.30 to
-# 0.37 sampled. After a warm-up at 2e-3 until 30 % were solved: grpo 0.952, 0.970 / 0.75, 0.73; dapo 0.970, 0.954 / 0.77, 0.74;
+# Measured on 2026-11-21, AMD EPYC with bfloat16, one thread, seeds 1 and 2 of the reinforcement, greedy / sampled; the warm-up leaves 0.30
+# to 0.37 sampled. After a warm-up at 2e-3 until 30 % were solved: grpo 0.952, 0.970 / 0.75, 0.73; dapo 0.970, 0.954 / 0.77, 0.74;
 # rloo 0.974, 0.966 / 0.77, 0.76. After one at 1e-3 until 25 %: grpo 0.972, 0.986 / 0.60, 0.62; dapo 0.990, 0.970 / 0.64, 0.62;
 # rloo 0.980, 0.978 / 0.64, 0.61. The warm-up now runs at 2e-3 until 25 %.
 BANDS = {name: Band(greedy=(0.85, 0.998), sampled=(0.5, 0.88)) for name in ALGORITHMS}
