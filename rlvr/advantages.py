@@ -26,14 +26,16 @@ ZSCORE_EPS = 1e-6  # The paper divides by the bare standard deviation; this only
 class GroupRewards:
     """What an advantage estimator sees of one group of G completions.
 
-    `lengths`: scored tokens. `greedy_reward`: that of the greedy completion, for ReMax. `token_penalties`: one [length] tensor a
-    completion, what each token costs (the KL in the reward, coefficient included); None where there is none.
+    `lengths`: tokens. `greedy_reward`: that of the greedy completion, for ReMax. `token_penalties`: one [length] tensor a completion, what
+    each token costs (the KL in the reward, coefficient included); None where there is none. `scored`: which completions the loss looks at;
+    None for all.
     """
 
     rewards: Float[Tensor, " G"]
     lengths: Int[Tensor, " G"]
     greedy_reward: float | None = None
     token_penalties: tuple[Tensor, ...] | None = None
+    scored: tuple[bool, ...] | None = None
 
     @property
     def returns(self) -> Float[Tensor, " G"]:
@@ -170,21 +172,31 @@ def compute_advantages(groups: Sequence[GroupRewards], config: AlgorithmSettings
         estimate = _estimator_of(config.advantage)
         advantages = [estimate(group) for group in groups]
     if config.batch_scaling == "whiten":
-        return whiten(advantages, all_reduce_sum=all_reduce_sum)
+        scored = [group.scored or (True,) * len(group.rewards) for group in groups]
+        return whiten(advantages, scored=scored, all_reduce_sum=all_reduce_sum)
     if config.batch_scaling == "informative_share":
         return scale_by_informative_share(advantages, groups, all_reduce_sum=all_reduce_sum)
     return advantages
 
 
-def whiten(advantages: Sequence[Sequence[Tensor]], *, all_reduce_sum: Sum = same) -> list[list[Tensor]]:
-    """Subtract the mean and divide by the standard deviation over all tokens of the batch.
+def whiten(
+    advantages: Sequence[Sequence[Tensor]], *, scored: Sequence[Sequence[bool]] | None = None, all_reduce_sum: Sum = same
+) -> list[list[Tensor]]:
+    """Subtract the mean and divide by the standard deviation over all tokens of the batch, of the completions that are `scored`.
 
     A' = (A - mean(A)) / (std(A) + 1e-6), both over tokens, std with the number of tokens in the denominator. REINFORCE++,
     arXiv:2501.03262. A batch without spread becomes exactly zero.
 
     Example: two completions of one token with advantages 1 and 0 have mean 0.5 and std 0.5, and become 1 and -1 (up to eps).
     """
-    values = torch.cat([credit.double() for group in advantages for credit in group] or [torch.zeros(0, dtype=torch.float64)])
+    scored = [[True] * len(group) for group in advantages] if scored is None else scored
+    counted = [
+        credit.double()
+        for group, flags in zip(advantages, scored, strict=True)
+        for credit, counts in zip(group, flags, strict=True)
+        if counts
+    ]
+    values = torch.cat(counted or [torch.zeros(0, dtype=torch.float64)])
     total, count = all_reduce_sum(torch.stack([values.sum(), torch.tensor(float(values.numel()), dtype=torch.float64)]))
     mean = total / count.clamp(min=1)
     variance = all_reduce_sum(((values - mean) ** 2).sum()) / count.clamp(min=1)

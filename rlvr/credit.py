@@ -13,7 +13,7 @@ from rlvr.algorithms import AlgorithmConfig
 from rlvr.policy.protocol import Policy
 from rlvr.rewards import kl_token_penalties, shape_rewards
 from rlvr.rollouts.samples import policy_sample
-from rlvr.types import RolloutGroup, TrainSample
+from rlvr.types import Rollout, RolloutGroup, TrainSample
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +45,7 @@ def credit_groups(
             lengths=torch.tensor([rollout.completion.num_tokens for rollout in group.rollouts]),
             greedy_reward=shape_rewards([group.greedy], config, max_new_tokens=max_new_tokens)[0] if group.greedy else None,
             token_penalties=group_penalties,
+            scored=tuple(_is_scored(rollout, config) for rollout in group.rollouts),
         )
         for group, group_rewards, group_penalties in zip(groups, rewards, penalties, strict=True)
     ]
@@ -67,10 +68,14 @@ def _samples(group: RolloutGroup, credits: Sequence[Tensor], config: AlgorithmCo
             rollout,
             credit.tolist(),
             group_index=group.index,
-            scored=not (config.mask_truncated and rollout.completion.finish_reason == "length"),
+            scored=_is_scored(rollout, config),
         )
         for rollout, credit in zip(group.rollouts, credits, strict=True)
     )
+
+
+def _is_scored(rollout: Rollout, config: AlgorithmConfig) -> bool:
+    return not (config.mask_truncated and rollout.completion.finish_reason == "length")
 
 
 def _penalties(

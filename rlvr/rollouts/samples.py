@@ -10,8 +10,8 @@ from rlvr.types import Rollout, TrainSample
 def policy_sample(rollout: Rollout, advantages: Sequence[float], *, group_index: int, scored: bool = True) -> TrainSample:
     """Lay a completion behind its prompt; `advantages` has one entry per completion token.
 
-    `scored` False masks the whole sample: it then counts in no total. The stop token is part of the completion and stays in the loss:
-    without it the policy never learns to end its answer.
+    `scored` False masks the whole sample: it then counts as a sequence without tokens. The stop token is part of the completion and stays
+    in the loss: without it the policy never learns to end its answer.
     """
     prompt, completion = rollout.prompt, rollout.completion
     blank = (0.0,) * len(prompt.token_ids)

@@ -156,6 +156,13 @@ def test_whitening_over_two_ranks_equals_whitening_the_whole_batch() -> None:
         assert torch.allclose(local[0][0], expected[rank])
 
 
+def test_whitening_does_not_count_completions_that_the_loss_does_not_see() -> None:
+    masked = GroupRewards(torch.tensor([1.0, 0.0, 9.0]), torch.tensor([1, 1, 1]), scored=(True, True, False))
+    # Of the scored rewards 1 and 0 the mean is 0.5 and the standard deviation 0.5.
+    (credits,) = compute_advantages([masked], ReinforcePpConfig())
+    assert firsts(credits)[:2] == pytest.approx([1.0, -1.0], rel=1e-5)
+
+
 def test_a_batch_without_spread_whitens_to_exactly_zero() -> None:
     advantages = compute_advantages([group([0.1]), group([0.1]), group([0.1])], ReinforcePpConfig())
     assert [firsts(group) for group in advantages] == [[0.0], [0.0], [0.0]]
