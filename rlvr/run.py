@@ -70,6 +70,7 @@ async def _train(config: RunConfig, folder: RunFolder, resumption: Resumption | 
                 temperature=config.sampling.temperature,
                 num_updates=config.num_steps * config.batch.minibatches_per_step,
                 needs_reference=config.algorithm.needs_reference,
+                tokens_per_microbatch=config.batch.tokens_per_microbatch,
                 num_threads=config.num_threads,
                 deterministic=config.deterministic,
             )

@@ -67,6 +67,7 @@ async def _sft(config: SftConfig, folder: RunFolder, resumption: Resumption | No
                 temperature=1.0,
                 num_updates=config.num_steps,
                 needs_reference=False,
+                tokens_per_microbatch=config.tokens_per_microbatch,
                 num_threads=config.num_threads,
                 deterministic=config.deterministic,
             )

@@ -39,6 +39,7 @@ async def open_session(
     temperature: float,
     num_updates: int,
     needs_reference: bool,
+    tokens_per_microbatch: int,
     num_threads: int | None,
     deterministic: bool,
 ) -> AsyncIterator[Session]:
@@ -59,6 +60,7 @@ async def open_session(
             temperature=temperature,
             num_steps=num_updates,
             reference=needs_reference,
+            tokens_per_microbatch=tokens_per_microbatch,
             seed=seed,
         )
         weight_sync = SharedModule()

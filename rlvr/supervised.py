@@ -36,7 +36,7 @@ class Demonstrations:
 
     def term(self, index: int) -> Term:
         """The cross-entropy of step `index`, mean over its tokens."""
-        return Term(self.minibatch(index), CrossEntropyObjective(), self.weight)
+        return Term(self.minibatch(index), CrossEntropyObjective(), self.weight, temperature=1.0)
 
 
 class SupervisedTrainer:

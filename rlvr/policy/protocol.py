@@ -28,11 +28,12 @@ class Objective(Protocol):
 @dataclass(frozen=True, slots=True)
 class Term:
     """One component of the loss: sequences, an objective over them and a weight. Each term is divided by its own totals, so a
-    supervised or pre-training mix is one more term."""
+    supervised or pre-training mix is one more term. `temperature` None is that of the policy, which sampled; given text has 1."""
 
     minibatch: MiniBatch
     objective: Objective
     weight: float = 1.0
+    temperature: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

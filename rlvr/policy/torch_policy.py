@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from rlvr.batch import LossInputs, MicroBatch, MiniBatch
@@ -117,7 +118,7 @@ class TorchPolicy:
         collected: dict[str, list[Tensor]] = {}
         num_scored = 0
         for microbatch in term.minibatch.microbatches:
-            inputs = self._loss_inputs(microbatch, term.objective)
+            inputs = self._loss_inputs(microbatch, term.objective, self.temperature if term.temperature is None else term.temperature)
             share, stats = term.objective(inputs, term.minibatch.totals)
             (share * term.weight).backward()
             loss += float(share.detach()) * term.weight
@@ -130,8 +131,10 @@ class TorchPolicy:
             for name, parts in collected.items()
         }
 
-    def _loss_inputs(self, microbatch: MicroBatch, objective: Objective) -> LossInputs:
-        scored = self._score(self.model, self._fused, microbatch, entropy=True, entropy_gradient=objective.needs_entropy)
+    def _loss_inputs(self, microbatch: MicroBatch, objective: Objective, temperature: float) -> LossInputs:
+        scored = self._score(
+            self.model, self._fused, microbatch, temperature=temperature, entropy=True, entropy_gradient=objective.needs_entropy
+        )
         logprobs = _on_rows(scored.logprobs, microbatch)
         return LossInputs(
             logprobs=logprobs,
@@ -145,7 +148,14 @@ class TorchPolicy:
         )
 
     def _score(
-        self, model: nn.Module, fused: FusedDecoder | None, microbatch: MicroBatch, *, entropy: bool = False, entropy_gradient: bool = False
+        self,
+        model: nn.Module,
+        fused: FusedDecoder | None,
+        microbatch: MicroBatch,
+        *,
+        temperature: float,
+        entropy: bool = False,
+        entropy_gradient: bool = False,
     ) -> TokenLogprobs:
         if self.loaded.attention == "padded":
             hidden = padded_hidden_states(model.get_decoder(), microbatch)
@@ -162,7 +172,7 @@ class TorchPolicy:
             hidden.index_select(0, F.pad(microbatch.source_index, filling)),
             F.pad(microbatch.target_ids, filling),
             output_head(model),
-            temperature=self.temperature,
+            temperature=temperature,
             entropy=entropy,
             entropy_gradient=entropy_gradient,
             dtype=self.loaded.compute_dtype,
@@ -192,7 +202,7 @@ class TorchPolicy:
         return out
 
     def _policy_logprobs(self, microbatch: MicroBatch) -> Tensor:
-        return self._score(self.model, self._fused, microbatch).logprobs
+        return self._score(self.model, self._fused, microbatch, temperature=self.temperature).logprobs
 
     def _reference_logprobs(self, microbatch: MicroBatch) -> Tensor:
         if self.loaded.peft_model is not None:
@@ -200,7 +210,7 @@ class TorchPolicy:
                 return self._policy_logprobs(microbatch)
         if self._reference is None:
             raise ValueError("this policy keeps no reference: construct it with reference=True")
-        return self._score(self._reference, self._reference_fused, microbatch).logprobs
+        return self._score(self._reference, self._reference_fused, microbatch, temperature=self.temperature).logprobs
 
     def weights(self) -> Iterator[tuple[str, Tensor]]:
         yield from plain_weights(self.model)
@@ -224,7 +234,10 @@ class TorchPolicy:
     def export(self, folder: Path) -> None:
         state = {name: tensor.detach().cpu() for name, tensor in plain_weights(self.model)}
         plain = _plain_model(self.model, state)
-        plain.save_pretrained(folder)
+        try:
+            plain.save_pretrained(folder)
+        except SafetensorError as error:  # A full disk, in the words of a library that does not use Python's own.
+            raise OSError(f"{folder}: {error}") from error
         self.loaded.tokenizer.save_pretrained(folder)
 
     def _autocast(self) -> AbstractContextManager:

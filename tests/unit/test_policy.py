@@ -15,6 +15,7 @@ from rlvr.policy.loading import load_model, prepare_model
 from rlvr.policy.optimizer import learning_rate
 from rlvr.policy.protocol import Term
 from rlvr.policy.torch_policy import TorchPolicy
+from rlvr.supervised import Demonstrations
 from tests.unit.policy_models import Surrogate, build, build_eager, gradients, load, make_policy, make_samples, minibatch
 
 FAMILIES = ["qwen2", "qwen2_untied", "qwen3", "llama", "mistral_window", "gemma2", "gpt2"]
@@ -201,6 +202,23 @@ def test_lora_trains_adapters_only_and_its_reference_is_the_base():
     assert merged.keys() == before.keys()
     moved = {name for name in before if not torch.equal(before[name], merged[name])}
     assert moved and all("proj" in name and name.endswith("weight") for name in moved)
+
+
+def test_given_text_is_learned_at_temperature_one_whatever_the_policy_samples_with():
+    policy = make_policy(temperature=0.5)
+    samples = make_samples()
+    demonstrations = Demonstrations(samples.__getitem__, len(samples), 10_000, torch.device("cpu"))
+    values = [value for sample in samples for value in plain_logprobs(build_eager("qwen2"), sample, 1.0)]
+    num_scored = sum(sum(sample.loss_mask) for sample in samples)
+    assert policy.update(demonstrations.term(0)).loss == pytest.approx(-sum(values) / num_scored, rel=1e-5)
+
+
+def test_weights_that_cannot_be_written_are_an_operating_system_error(tmp_path, tiny_model_folder):
+    """Which the checkpoint store turns into one clear line; safetensors has an error of its own."""
+    policy = TorchPolicy(load_model(ModelConfig(path=str(tiny_model_folder), device="cpu")), optimizer=OptimizerConfig())
+    (tmp_path / "model.safetensors").mkdir()
+    with pytest.raises(OSError, match="I/O error"):
+        policy.export(tmp_path)
 
 
 def test_adapters_and_their_dropout_depend_on_the_seed_alone():
