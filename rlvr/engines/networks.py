@@ -40,7 +40,7 @@ class ModuleCopy:
         if any(p.dtype != dtype for p in parameters):
             # Buffers keep their type: rotary frequencies in bfloat16 would give wrong angles at long distances.
             memo = {id(p): nn.Parameter(p.detach().to(dtype), requires_grad=False) for p in parameters}
-            self.model = copy.deepcopy(model, memo)
+            self.model = copy.deepcopy(model, memo).eval()  # A checkpointed layer in training mode drops the cache it is given.
 
     def refresh(self) -> None:
         if self.model is not self._source:

@@ -294,6 +294,16 @@ def test_decoding_leaves_every_module_in_its_mode(compute):
     assert asyncio.run(compute.run(lambda: [module.training for module in model.modules()])) == modes
 
 
+def test_a_copy_in_another_type_decodes_with_its_cache_although_the_layers_are_checkpointed(compute):
+    """A checkpointed layer in training mode drops the cache it is given, and every token would be written as if it were the first."""
+    sampling = Sampling(12, temperature=0.0)
+    [plain] = complete(engine_over(tiny_model(attention="eager"), compute, compute_dtype=torch.bfloat16), ([3, 4, 5], sampling))
+    model = tiny_model(attention="eager")
+    _checkpoint_layers(model)
+    [checkpointed] = complete(engine_over(model, compute, compute_dtype=torch.bfloat16), ([3, 4, 5], sampling))
+    assert checkpointed == plain
+
+
 def test_low_rank_adapters_are_merged_while_decoding(compute):
     from peft import LoraConfig, get_peft_model
 
