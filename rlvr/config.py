@@ -12,6 +12,9 @@ from pydantic import Field, model_validator
 from rlvr.algorithms import AlgorithmConfig, GrpoConfig, check_algorithm
 from rlvr.settings import Settings
 
+PREPARED_BY_RECIPE = "(prepared by the recipe)"
+"""Stands for `model.path` or `data.path` in a recipe whose `main` makes the model or the data."""
+
 
 class LoraConfig(Settings):
     """Low-rank adapters instead of full fine-tuning; the reference model is the base with the adapter off."""
@@ -163,6 +166,15 @@ class BatchConfig(Settings):
     """Dynamic sampling draws at most this many times `prompts_per_step` prompts for one step."""
     share_prompts: bool = True
 
+    @model_validator(mode="after")
+    def _refuse_empty_minibatches(self) -> BatchConfig:
+        if self.minibatches_per_step > self.prompts_per_step * self.group_size:
+            raise ValueError(
+                f"minibatches_per_step={self.minibatches_per_step} is more than the {self.prompts_per_step} x {self.group_size} completions "
+                "of a step: lower minibatches_per_step, or raise prompts_per_step or group_size"
+            )
+        return self
+
 
 class SupervisedMixConfig(Settings):
     """A cross-entropy term beside the policy gradient: demonstrations or pre-training text."""
@@ -270,4 +282,10 @@ class RunConfig(Settings):
     @model_validator(mode="after")
     def _check_algorithm(self) -> RunConfig:
         check_algorithm(self.algorithm, group_size=self.batch.group_size, max_new_tokens=self.sampling.max_new_tokens)
+        kl, completions = self.algorithm.kl, self.batch.prompts_per_step * self.batch.group_size
+        if kl.controller == "adaptive" and completions >= 5 * kl.horizon:  # A step multiplies by 1 - 0.2 * completions / horizon or more.
+            raise ValueError(
+                f"kl.horizon={kl.horizon} with {completions} completions a step would make the adaptive KL coefficient zero or negative: "
+                f"set algorithm.kl.horizon above {completions // 5}"
+            )
         return self

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from rlvr.algorithms import DapoConfig, GrpoConfig, KlConfig
-from rlvr.config import DataConfig, ModelConfig, OptimizerConfig, RunConfig, SftConfig, VerifierConfig
+from rlvr.config import BatchConfig, DataConfig, ModelConfig, OptimizerConfig, RunConfig, SftConfig, VerifierConfig
 from rlvr.config_files import parse_override, plain_settings, read_options, read_yaml, resolve, write_yaml
 from rlvr.errors import ConfigError
 from rlvr.setting_paths import describe_settings, discriminated_classes
@@ -183,3 +183,12 @@ def test_every_setting_is_described_with_what_it_may_be() -> None:
     assert settings["algorithm.kl.coefficient"].default == "0.04"
     assert settings["model.path"].default == "required"
     assert "checkpoint.keep_best" in settings
+
+
+def test_an_adaptive_kl_that_one_step_could_turn_negative_is_refused() -> None:
+    # 4 prompts of 8 completions: at the clip of -0.2 a step multiplies by 1 - 0.2 * 32 / 6 < 0.
+    kl = KlConfig(coefficient=0.1, controller="adaptive", horizon=6)
+    batch = BatchConfig(prompts_per_step=4, group_size=8)
+    with pytest.raises(ValueError, match="set algorithm.kl.horizon above 6"):
+        recipe_config(batch=batch, algorithm=GrpoConfig(kl=kl))
+    assert recipe_config(batch=batch, algorithm=GrpoConfig(kl=kl.model_copy(update={"horizon": 7})))
