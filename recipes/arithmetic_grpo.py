@@ -16,6 +16,7 @@ from pathlib import Path
 import rlvr.recipe
 from rlvr.algorithms import GrpoConfig, KlConfig
 from rlvr.config import (
+    PREPARED_BY_RECIPE,
     BatchConfig,
     CheckpointConfig,
     DataConfig,
@@ -31,15 +32,14 @@ from rlvr.config import (
 from rlvr.errors import TrainingStopped
 
 NUM_TRAIN, NUM_VALIDATION, NUM_HELD_OUT = 20_000, 256, 500
-PREPARED = "(prepared by the recipe)"
 
 config = RunConfig(
     num_steps=350,
-    model=ModelConfig(path=PREPARED),
+    model=ModelConfig(path=PREPARED_BY_RECIPE),
     # One update a batch from rollouts of the current policy: nothing to hold it near, so no KL term and no reference model.
     algorithm=GrpoConfig(kl=KlConfig(coefficient=0.0)),
-    data=DataConfig(path=PREPARED, plain_template="{question}"),
-    held_out=HeldOutConfig(data=DataConfig(path=PREPARED, plain_template="{question}"), every=25),
+    data=DataConfig(path=PREPARED_BY_RECIPE, plain_template="{question}"),
+    held_out=HeldOutConfig(data=DataConfig(path=PREPARED_BY_RECIPE, plain_template="{question}"), every=25),
     verifier=VerifierConfig(name="exact_match", options={"extraction": "strict"}),
     sampling=SamplingConfig(max_new_tokens=48),
     batch=BatchConfig(prompts_per_step=32, group_size=8, tokens_per_microbatch=8192),

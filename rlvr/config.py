@@ -170,8 +170,8 @@ class BatchConfig(Settings):
     def _refuse_empty_minibatches(self) -> BatchConfig:
         if self.minibatches_per_step > self.prompts_per_step * self.group_size:
             raise ValueError(
-                f"minibatches_per_step={self.minibatches_per_step} is more than the {self.prompts_per_step} x {self.group_size} completions "
-                "of a step: lower minibatches_per_step, or raise prompts_per_step or group_size"
+                f"minibatches_per_step={self.minibatches_per_step} is more than the {self.prompts_per_step} x {self.group_size} "
+                "completions of a step: lower minibatches_per_step, or raise prompts_per_step or group_size"
             )
         return self
 

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from rlvr.config import DataConfig, RunConfig, SftConfig, VerifierConfig
+from rlvr.config import PREPARED_BY_RECIPE, DataConfig, RunConfig, SftConfig, VerifierConfig
 from rlvr.data.chat import prompt_text, render_demonstrations
 from rlvr.data.problems import load_demonstrations, load_problems
 from rlvr.data.prompt_stream import build_prompts
@@ -29,6 +29,7 @@ from rlvr.judge import Judge
 from rlvr.memory_forecast import MemoryForecast, Workload, forecast, format_bytes
 from rlvr.model_check import InspectedModel, inspect_model
 from rlvr.registries import ENGINES
+from rlvr.tracking.sinks import check_sinks
 from verifiers.errors import RegistryError, VerifierError
 from verifiers.registry import build
 from verifiers.types import Problem
@@ -38,6 +39,7 @@ T = TypeVar("T")
 
 GOLD_ROWS = 32
 PROMPTS_SHOWN = 2
+PREPARED = "the recipe prepares it when it runs; not checked here"
 STYLES: dict[Status, str] = {"ok": "green", "warning": "yellow", "wrong": "bold red"}
 
 
@@ -79,7 +81,8 @@ def check_run(
 ) -> bool:
     """Check everything, print the report, and return whether the run could start.
 
-    `makes_inputs`: the recipe prepares files when it runs, so a missing local model or data file is a warning.
+    `makes_inputs`: the recipe prepares files when it runs, so a missing local model or data file is a warning, and what is marked
+    `PREPARED_BY_RECIPE` is not looked for.
     """
     report = inspect_run(config, resume=resume, makes_inputs=makes_inputs)
     print_report(report, console or Console(highlight=False))
@@ -92,7 +95,8 @@ def inspect_run(config: RunConfig | SftConfig, *, resume: Path | None = None, ma
     model = _check_model(report, config, makes_inputs)
     if isinstance(config, RunConfig):
         problems = _check_problems(report, config, model, makes_inputs)
-        _check_verifier(report, "verifier", config.verifier, problems, config.guards.max_failure_rate)
+        prepared = makes_inputs and config.data.path == PREPARED_BY_RECIPE
+        _check_verifier(report, "verifier", config.verifier, problems, config.guards.max_failure_rate, without_rows=prepared)
         _check_engine(report, config.engine.name)
     else:
         _check_demonstrations(report, config.data, model, makes_inputs)
@@ -103,6 +107,7 @@ def inspect_run(config: RunConfig | SftConfig, *, resume: Path | None = None, ma
     if model is not None:
         report.memory = forecast(model.shape, workload(config, model))
         _check_memory(report, report.memory, config.model.device)
+    _check_trackers(report, config)
     _check_folder(report, config, model, resume)
     return report
 
@@ -173,6 +178,9 @@ def _memory_table(memory: MemoryForecast) -> Table:
 
 
 def _check_model(report: Report, config: RunConfig | SftConfig, makes_inputs: bool) -> InspectedModel | None:
+    if makes_inputs and config.model.path == PREPARED_BY_RECIPE:
+        report.add("model", PREPARED)
+        return None
     missing = makes_inputs and not Path(config.model.path).exists()
     model = report.attempt("model", lambda: inspect_model(config.model), on_failure="warning" if missing else "wrong")
     if model is not None:
@@ -182,6 +190,9 @@ def _check_model(report: Report, config: RunConfig | SftConfig, makes_inputs: bo
 
 
 def _load(report: Report, name: str, config: DataConfig, makes_inputs: bool) -> list[Problem]:
+    if makes_inputs and config.path == PREPARED_BY_RECIPE:
+        report.add(name, PREPARED)
+        return []
     missing = makes_inputs and not Path(config.path).exists()
     loaded = report.attempt(name, lambda: load_problems(config), on_failure="warning" if missing else "wrong")
     if loaded is None:
@@ -252,12 +263,20 @@ def _check_demonstrations(
     report.add(name, detail)
 
 
-def _check_verifier(report: Report, name: str, config: VerifierConfig, problems: Sequence[Problem], max_failure_rate: float) -> None:
+def _check_verifier(
+    report: Report,
+    name: str,
+    config: VerifierConfig,
+    problems: Sequence[Problem],
+    max_failure_rate: float,
+    *,
+    without_rows: bool = False,
+) -> None:
     verifier = report.attempt(name, lambda: build(config.name, config.options))
     if verifier is None:
         return
     if not problems:
-        report.add(name, f"'{config.name}' can be built; there are no rows to try it on", "warning")
+        report.add(name, f"'{config.name}' can be built; there are no rows yet to try it on", "ok" if without_rows else "warning")
         return
     rows = problems[:: max(1, len(problems) // GOLD_ROWS)][:GOLD_ROWS]
     gold = check_gold(rows, Judge.of(verifier, config))
@@ -280,6 +299,10 @@ def _check_engine(report: Report, name: str) -> None:
     engine = report.attempt("engine", lambda: ENGINES.get(name))
     if engine is not None:
         report.add("engine", f"'{name}'")
+
+
+def _check_trackers(report: Report, config: RunConfig | SftConfig) -> None:
+    report.attempt("trackers", lambda: check_sinks(config.tracking.sinks))
 
 
 def _check_memory(report: Report, memory: MemoryForecast, device: str) -> None:

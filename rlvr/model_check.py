@@ -32,7 +32,9 @@ def inspect_model(config: ModelConfig) -> InspectedModel:
     Raises: ConfigError: the folder or name is wrong, holds no causal language model, has no tokenizer, or weights are missing or cut off.
     """
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    from rlvr.policy.loading import load_tokenizer, not_a_model
 
     options = {"revision": config.revision, "trust_remote_code": config.trust_remote_code}
     folder = Path(config.path).expanduser()
@@ -45,14 +47,8 @@ def inspect_model(config: ModelConfig) -> InspectedModel:
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(model_config, trust_remote_code=config.trust_remote_code)
     except (OSError, ValueError, KeyError) as error:
-        raise ConfigError(f"model.path={config.path!r} cannot be loaded as a causal language model: {_first_line(error)}") from error
-    source = config.tokenizer or config.path
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(source, **options)
-    except (OSError, ValueError, KeyError) as error:
-        raise ConfigError(
-            f"no tokenizer in {source!r} ({_first_line(error)}): set model.tokenizer to a folder or name that has one"
-        ) from error
+        raise ConfigError(not_a_model(config.path, error)) from error
+    tokenizer = load_tokenizer(config)
     parameters = dict(model.named_parameters())
     matrices = sum(parameter.numel() for name, parameter in parameters.items() if parameter.ndim == 2 and "embed_tokens" not in name)
     shape = model_shape(model_config, sum(parameter.numel() for parameter in parameters.values()), matrices)

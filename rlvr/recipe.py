@@ -45,6 +45,7 @@ def load_recipe(source: str, kind: type[RecipeConfig] = RunConfig) -> Recipe:
     """
     path = find_source(source)
     if path.suffix in (".yaml", ".yml"):
+        _make_neighbours_importable(path)
         return Recipe(path, read_yaml(path))
     module = _import(path)
     config = getattr(module, "config", None)
@@ -120,8 +121,23 @@ def plan(kind: type[RecipeConfig], source: str | None, overrides: Sequence[str],
     base: RecipeConfig | dict[str, object] = recipe.config if recipe is not None else {}
     if resume is not None:
         base = read_yaml(saved_config(resume))
-    resolved = resolve(kind, base, overrides)
+    try:
+        resolved = resolve(kind, base, overrides)
+    except ConfigError:
+        other = SftConfig if kind is RunConfig else RunConfig
+        if isinstance(base, dict) and _fits(other, base) and not _fits(kind, base):
+            right, wrong = ("sft", "train") if kind is RunConfig else ("train", "sft")
+            raise ConfigError(f"'{resume or source}' holds the settings of `rlvr {right}`, not of `rlvr {wrong}`") from None
+        raise
     return Plan(resolved.config, resolved.notes, recipe.main if recipe is not None else None)
+
+
+def _fits(kind: type[RecipeConfig], settings: dict[str, object]) -> bool:
+    try:
+        resolve(kind, settings)
+    except ConfigError:
+        return False
+    return True
 
 
 def saved_config(run: Path) -> Path:
@@ -164,9 +180,7 @@ def _import(path: Path) -> ModuleType:
         raise ConfigError(f"'{path}' cannot be imported as Python")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
-    folder = str(path.resolve().parent)
-    if folder not in sys.path:
-        sys.path.append(folder)
+    _make_neighbours_importable(path)
     try:
         spec.loader.exec_module(module)
     except SyntaxError as error:
@@ -174,3 +188,10 @@ def _import(path: Path) -> ModuleType:
     except ModuleNotFoundError as error:
         raise ConfigError(f"'{path}' needs the module '{error.name}', which is not installed") from error
     return module
+
+
+def _make_neighbours_importable(path: Path) -> None:
+    """Let a recipe import, and a configuration name, the modules that lie beside it."""
+    folder = str(path.resolve().parent)
+    if folder not in sys.path:
+        sys.path.append(folder)

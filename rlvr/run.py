@@ -15,7 +15,15 @@ from rlvr.rollouts.buffer import RolloutBuffer
 from rlvr.rollouts.collector import Collector, Judge
 from rlvr.rollouts.producer import Producer
 from rlvr.run_data import RunData, load_run_data
-from rlvr.run_folder import Resumption, RunFolder, choose_run_folder, find_resumption, open_run_folder
+from rlvr.run_folder import (
+    Resumption,
+    RunFolder,
+    check_steps_left,
+    choose_run_folder,
+    find_resumption,
+    naming_the_way_on,
+    open_run_folder,
+)
 from rlvr.run_state import RunState, load_state, save_state
 from rlvr.session import Session, open_session
 from rlvr.step_metrics import rollout_rows, step_metrics
@@ -23,7 +31,7 @@ from rlvr.supervised import Demonstrations
 from rlvr.tracking.metrics import MetricsLog, read_metrics
 from rlvr.tracking.progress import Progress, StepReport, open_progress
 from rlvr.tracking.rollout_table import RolloutTable
-from rlvr.tracking.sinks import RunLabel, Sink, open_sinks
+from rlvr.tracking.sinks import RunLabel, Sink, check_sinks, open_sinks
 from rlvr.trainer import Trainer
 from rlvr.types import RolloutGroup, Sampling
 from verifiers.registry import build
@@ -55,11 +63,13 @@ def train(config: RunConfig, *, resume: Path | None = None) -> TrainResult:
     """
     resumption = find_resumption(resume) if resume is not None else None
     folder = resumption.folder if resumption is not None else choose_run_folder(config, kind=config.algorithm.name)
-    with open_progress(f"{config.algorithm.name} · {folder.path}") as progress:
-        return asyncio.run(_train(config, folder, resumption, progress))
+    check_sinks(config.tracking.sinks)
+    judge = Judge.of(build(config.verifier.name, config.verifier.options), config.verifier)
+    with naming_the_way_on(folder, "train"), open_progress(f"{config.algorithm.name} · {folder.path}") as progress:
+        return asyncio.run(_train(config, folder, resumption, judge, progress))
 
 
-async def _train(config: RunConfig, folder: RunFolder, resumption: Resumption | None, progress: Progress) -> TrainResult:
+async def _train(config: RunConfig, folder: RunFolder, resumption: Resumption | None, judge: Judge, progress: Progress) -> TrainResult:
     async with AsyncExitStack() as stack:
         session = await stack.enter_async_context(
             open_session(
@@ -78,7 +88,7 @@ async def _train(config: RunConfig, folder: RunFolder, resumption: Resumption | 
         data = load_run_data(config, session.loaded.tokenizer)
         for note in data.notes:
             progress.note(note)
-        run = Run(config, folder, session, data, progress, resumption)
+        run = Run(config, folder, session, data, judge, progress, resumption)
         return await run.to_the_end()
 
 
@@ -86,7 +96,14 @@ class Run:
     """The state of one training run between its steps."""
 
     def __init__(
-        self, config: RunConfig, folder: RunFolder, session: Session, data: RunData, progress: Progress, resumption: Resumption | None
+        self,
+        config: RunConfig,
+        folder: RunFolder,
+        session: Session,
+        data: RunData,
+        judge: Judge,
+        progress: Progress,
+        resumption: Resumption | None,
     ) -> None:
         self._config = config
         self._folder = folder
@@ -96,7 +113,7 @@ class Run:
         self._resumption = resumption
         state = _restore(resumption, session, data) if resumption is not None else None
         self._resume_step = state.steps_done if state is not None else None
-        self._judge = Judge.of(build(config.verifier.name, config.verifier.options), config.verifier)
+        self._judge = judge
         self._sampling = Sampling(
             max_new_tokens=config.sampling.max_new_tokens,
             temperature=config.sampling.temperature,
@@ -146,6 +163,8 @@ class Run:
 
     async def to_the_end(self) -> TrainResult:
         """Run the steps that are left."""
+        if self._resumption is not None and (nothing_left := check_steps_left(self._trainer.steps_done, self._config.num_steps)):
+            self._progress.note(nothing_left)
         open_run_folder(self._folder, self._config)
         if self._resumption is not None:
             self._store.go_on_from(self._resumption.checkpoint)

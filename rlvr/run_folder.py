@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from rlvr.checkpoint import Checkpoint, CheckpointStore, open_checkpoint
+from rlvr.checkpoint import LATEST, Checkpoint, CheckpointStore, open_checkpoint
 from rlvr.config import CheckpointConfig, RunConfig, SftConfig
 from rlvr.config_files import write_yaml
-from rlvr.errors import CheckpointError, ConfigError
+from rlvr.errors import ConfigError
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,16 +77,40 @@ class Resumption:
 def find_resumption(path: Path) -> Resumption:
     """Accept a run folder (its latest checkpoint) or one checkpoint folder of a run.
 
-    Raises: CheckpointError: there is no run, no checkpoint, or it is damaged.
+    Raises: ConfigError: there is no run, or it has no checkpoint. CheckpointError: the checkpoint is damaged.
     """
     if path.parent.name == "checkpoints":
         return Resumption(RunFolder(path.parent.parent), open_checkpoint(path))
     folder = RunFolder(path)
     if not folder.config.is_file():
-        raise CheckpointError(f"--resume {path}: not a run folder, it has no config.yaml")
+        raise ConfigError(f"--resume {path}: not a run folder, it has no config.yaml")
     checkpoint = CheckpointStore(folder.checkpoints, keep_last=1, keep_best=False).latest()
     if checkpoint is None:
-        raise CheckpointError(
-            f"--resume {path}: the run has no checkpoint yet; start it anew (checkpoint.every sets how often one is saved)"
-        )
+        raise ConfigError(f"--resume {path}: the run has no checkpoint yet; start it anew (checkpoint.every sets how often one is saved)")
     return Resumption(folder, checkpoint)
+
+
+def check_steps_left(steps_done: int, num_steps: int) -> str | None:
+    """Return what to tell a person where a resumed run has nothing left to do.
+
+    Raises: ConfigError: the run is already past `num_steps`.
+    """
+    if steps_done > num_steps:
+        raise ConfigError(f"num_steps={num_steps}, but the run has done {steps_done} steps: give more than {steps_done} to train on")
+    if steps_done == num_steps:
+        return f"all {num_steps} steps are done; to train on, give more, for example num_steps={2 * num_steps}"
+    return None
+
+
+@contextmanager
+def naming_the_way_on(folder: RunFolder, command: str) -> Iterator[None]:
+    """Let an interrupt say how the run is taken up again; the command line prints it."""
+    try:
+        yield
+    except KeyboardInterrupt as interrupt:
+        latest = folder.checkpoints / LATEST
+        if latest.is_file():
+            hint = f"go on from {latest.read_text().strip()} with: rlvr {command} --resume {folder.path}"
+        else:
+            hint = "no checkpoint was saved yet (checkpoint.every sets how often one is)"
+        raise KeyboardInterrupt(hint) from interrupt

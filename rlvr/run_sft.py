@@ -16,13 +16,21 @@ from rlvr.evaluation.held_out import HeldOutResult, evaluate_held_out
 from rlvr.guards import GuardState
 from rlvr.rollouts.collector import Judge
 from rlvr.run_data import load_demonstration_samples
-from rlvr.run_folder import Resumption, RunFolder, choose_run_folder, find_resumption, open_run_folder
+from rlvr.run_folder import (
+    Resumption,
+    RunFolder,
+    check_steps_left,
+    choose_run_folder,
+    find_resumption,
+    naming_the_way_on,
+    open_run_folder,
+)
 from rlvr.session import Session, open_session
 from rlvr.supervised import Demonstrations, SupervisedTrainer
 from rlvr.tracking import names
 from rlvr.tracking.metrics import MetricsLog, read_metrics
 from rlvr.tracking.progress import Progress, StepReport, open_progress
-from rlvr.tracking.sinks import RunLabel, open_sinks
+from rlvr.tracking.sinks import RunLabel, check_sinks, open_sinks
 from rlvr.types import Prompt, Sampling
 from verifiers.registry import build
 
@@ -52,7 +60,8 @@ def sft(config: SftConfig, *, resume: Path | None = None) -> SftResult:
     """
     resumption = find_resumption(resume) if resume is not None else None
     folder = resumption.folder if resumption is not None else choose_run_folder(config, kind="sft")
-    with open_progress(f"sft · {folder.path}") as progress:
+    check_sinks(config.tracking.sinks)
+    with naming_the_way_on(folder, "sft"), open_progress(f"sft · {folder.path}") as progress:
         return asyncio.run(_sft(config, folder, resumption, progress))
 
 
@@ -94,6 +103,8 @@ class _SftRun:
         self._check = _Check.of(config.early_stop, session, config.seed) if config.early_stop is not None else None
 
     async def to_the_end(self, resumption: Resumption | None) -> SftResult:
+        if resumption is not None and (nothing_left := check_steps_left(self._trainer.steps_done, self._config.num_steps)):
+            self._progress.note(nothing_left)
         open_run_folder(self._folder, self._config)
         resume_step = None
         if resumption is not None:

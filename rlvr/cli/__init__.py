@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -23,6 +24,7 @@ class OneLineErrors(TyperGroup):
     """Turns the errors a person can mend into their message on standard error and an exit status; bugs keep their traceback."""
 
     def invoke(self, ctx: Any) -> Any:
+        _make_importable(Path.cwd())
         try:
             return super().invoke(ctx)
         except (ConfigError, DataError, MissingExtra, RegistryError, GoldError) as error:
@@ -32,7 +34,7 @@ class OneLineErrors(TyperGroup):
             _complain(error)
             raise typer.Exit(FAILED) from error
         except KeyboardInterrupt as error:
-            typer.echo("interrupted", err=True)
+            typer.echo(": ".join(["interrupted", *map(str, error.args)]), err=True)
             raise typer.Exit(INTERRUPTED) from error
 
 
@@ -52,6 +54,12 @@ app = typer.Typer(
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its status."""
     app(args=list(sys.argv[1:] if arguments is None else arguments), prog_name="rlvr")
+
+
+def _make_importable(folder: Path) -> None:
+    """Let plug-ins be named by the modules in a folder, behind everything that is installed."""
+    if str(folder) not in sys.path:
+        sys.path.append(str(folder))
 
 
 def _complain(error: Exception) -> None:

@@ -42,7 +42,7 @@ def train(source: Source = None, overrides: Overrides = None, dry_run: DryRun = 
 
     rlvr train arithmetic_grpo
 
-    rlvr train recipes/gsm8k_grpo.py model.path=Qwen/Qwen3-0.6B num_steps=200 --dry-run
+    rlvr train gsm8k_grpo model.path=Qwen/Qwen3-0.6B num_steps=200 --dry-run
 
     rlvr train my.yaml algorithm.name=dapo algorithm.clip_high=0.3 verifier.options.parts.0.weight=2
 

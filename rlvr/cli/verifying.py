@@ -33,7 +33,7 @@ def verify(
 
     [bold]Examples[/bold]
 
-    rlvr verify answers.jsonl --verifier math --output scored.jsonl
+    rlvr verify answers.jsonl --verifier numeric --output scored.jsonl
 
     rlvr verify answers.jsonl --verifier exact_match --output scored.jsonl ignore_case=true
     """

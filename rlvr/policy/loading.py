@@ -53,7 +53,7 @@ def load_model(config: ModelConfig, *, seed: int = 0) -> LoadedModel:
 
     Raises: ConfigError: the folder is missing, holds no causal language model, or the settings are impossible here.
     """
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
 
     _check_folder(config.path)
     device = _device(config.device)
@@ -61,15 +61,27 @@ def load_model(config: ModelConfig, *, seed: int = 0) -> LoadedModel:
     try:
         model = AutoModelForCausalLM.from_pretrained(config.path, dtype=torch.float32, **options)
     except (OSError, ValueError, KeyError) as error:
-        raise ConfigError(f"model.path={config.path!r} cannot be loaded as a causal language model: {_first_line(error)}") from error
+        raise ConfigError(not_a_model(config.path, error)) from error
+    return prepare_model(model, load_tokenizer(config), config, device=device, seed=seed)
+
+
+def load_tokenizer(config: ModelConfig) -> Any:
+    """Load the tokenizer of `tokenizer` or, where that is not set, of `path`.
+
+    Raises: ConfigError: there is none.
+    """
+    from transformers import AutoTokenizer
+
     source = config.tokenizer or config.path
+    remedy = "set model.tokenizer to a folder or name that has one"
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source, **options)
+        tokenizer = AutoTokenizer.from_pretrained(source, revision=config.revision, trust_remote_code=config.trust_remote_code)
     except (OSError, ValueError, KeyError) as error:
-        raise ConfigError(
-            f"no tokenizer in {source!r} ({_first_line(error)}): set model.tokenizer to a folder or name that has one"
-        ) from error
-    return prepare_model(model, tokenizer, config, device=device, seed=seed)
+        raise ConfigError(f"no tokenizer in {source!r} ({_first_line(error)}): {remedy}") from error
+    # From a folder without tokenizer files transformers makes one that knows no text and turns every prompt into nothing.
+    if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):
+        raise ConfigError(f"no tokenizer in {source!r} (none of its files is there): {remedy}")
+    return tokenizer
 
 
 def prepare_model(
@@ -118,6 +130,12 @@ def _check_folder(path: str) -> None:
         raise ConfigError(f"model.path={path!r} is a file: give the folder that holds config.json")
     elif path.startswith((".", "/", "~")) or path.count("/") > 1:
         raise ConfigError(f"model.path={path!r} does not exist: give a save_pretrained folder or a Hugging Face name such as owner/name")
+
+
+def not_a_model(path: str, error: Exception) -> str:
+    """Say that there is no model, and where it was looked for."""
+    where = "" if Path(path).expanduser().is_dir() else " from Hugging Face, and there is no folder of that name"
+    return f"model.path={path!r} cannot be loaded as a causal language model{where}: {_first_line(error)}"
 
 
 def _first_line(error: Exception) -> str:

@@ -228,7 +228,11 @@ class TorchPolicy:
             self.model.load_state_dict(state["model"])
             self._optimizer.load_state_dict(state["optimizer"])
         except (OSError, RuntimeError, ValueError, KeyError, EOFError) as error:
-            raise CheckpointError(f"{file} cannot be read as this policy's state ({error}): resume from an older checkpoint") from error
+            reason = str(error).partition("\n")[0].rstrip(":")
+            raise CheckpointError(
+                f"{file} cannot be read as this policy's state ({reason}): leave the run's model settings as they were, "
+                "or resume from an older checkpoint"
+            ) from error
         self.version = state["version"]
 
     def export(self, folder: Path) -> None:

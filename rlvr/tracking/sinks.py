@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -113,6 +114,17 @@ _SINKS: dict[SinkName, type[TensorBoardSink] | type[WandbSink] | type[MlflowSink
     "mlflow": MlflowSink,
     "trackio": TrackioSink,
 }
+
+
+def check_sinks(names: Sequence[SinkName]) -> None:
+    """Look for the named trackers without opening them, before anything costs time.
+
+    Raises: MissingExtra: one is not installed.
+    """
+    for name in names:
+        spec = importlib.util.find_spec(name)
+        if spec is None or spec.origin is None:  # A mere folder of that name, such as the one wandb writes to, has no origin.
+            raise _missing(name, ImportError(f"No module named '{name}'"))
 
 
 def open_sinks(names: Sequence[SinkName], label: RunLabel) -> list[Sink]:
