@@ -29,7 +29,7 @@ from rlvr.config import (
     SftConfig,
     VerifierConfig,
 )
-from rlvr.errors import TrainingStopped
+from rlvr.errors import ConfigError, TrainingStopped
 
 NUM_TRAIN, NUM_VALIDATION, NUM_HELD_OUT = 20_000, 256, 500
 
@@ -61,11 +61,14 @@ def main(config: RunConfig, *, resume: Path | None = None) -> None:
 def prepare(config: RunConfig, folder: Path, *, digits: tuple[int, int] = (2, 3), num_train: int = NUM_TRAIN) -> RunConfig:
     """Write problems and a warmed-up model into `folder`; return the configuration that uses them.
 
-    Raises: TrainingStopped: the warm-up did not get far enough.
+    Raises: ConfigError: the folder exists. TrainingStopped: the warm-up did not get far enough.
     """
     from recipes.arithmetic import build_model, build_tokenizer, distinct_sums
 
-    folder.mkdir(parents=True)
+    try:
+        folder.mkdir(parents=True)
+    except FileExistsError as error:
+        raise ConfigError(f"name={config.name}: {folder} exists already; choose another name or remove the folder") from error
     tokenizer = build_tokenizer()
     build_model(tokenizer, seed=config.seed).save_pretrained(folder / "untrained")
     tokenizer.save_pretrained(folder / "untrained")

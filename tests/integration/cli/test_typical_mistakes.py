@@ -109,6 +109,12 @@ def test_the_dry_run_says_what_the_recipe_will_prepare(tmp_path: Path, monkeypat
     assert not any(line.startswith(("warning", "wrong")) for line in lines)
 
 
+def test_a_recipe_does_not_prepare_anew_what_is_there(tmp_path: Path) -> None:
+    (tmp_path / "mine-preparation").mkdir()
+    line = only_line(rlvr("train", "arithmetic_grpo", f"runs_folder={tmp_path}", "name=mine"))
+    assert line.endswith("mine-preparation exists already; choose another name or remove the folder")
+
+
 def test_an_interrupt_before_the_first_checkpoint_says_that_there_is_none(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt, match="no checkpoint was saved yet"), naming_the_way_on(RunFolder(tmp_path), "train"):
         raise KeyboardInterrupt
