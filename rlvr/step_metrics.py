@@ -48,7 +48,7 @@ def step_metrics(result: StepResult) -> dict[str, float]:
         names.STEP_SECONDS: seconds,
         names.ROLLOUT_SECONDS: result.rollout_seconds,
         names.UPDATE_SECONDS: result.update_seconds,
-        names.TOKENS_PER_SECOND: num_tokens / max(result.rollout_seconds, 1e-9),
+        names.TOKENS_PER_SECOND: num_tokens / seconds,
     }
     metrics |= _update_metrics(result.updates)
     if max(result.staleness) == 0 and "policy/behavior_gap" in metrics:
