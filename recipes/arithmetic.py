@@ -41,7 +41,7 @@ class Sum:
     def demonstration(self) -> str:
         """The answer with every column and its carry written out, from the right.
 
-        85+347 gives 5+7+0=12, then 8+4+1=13, then 0+3+1=04: digit, digit, carry, and their sum in two digits, of which the first is the
+        385+347 gives 5+7+0=12, then 8+4+1=13, then 3+3+1=07: digit, digit, carry, and their sum in two digits, of which the first is the
         next carry and the second a digit of the answer. All columns are equally long, so that a digit needed later is always equally far.
         """
         columns, carry, left, right = [], 0, self.left, self.right
@@ -59,18 +59,15 @@ class Sum:
 
 
 def sums(split: Split, *, seed: int, digits: tuple[int, int] = (2, 3)) -> Iterator[Sum]:
-    """Yield sums of one split for ever, the number of digits of each operand between the two given.
+    """Yield sums of one split for ever, both operands of the same number of digits, which is between the two given.
 
-    The *length* of an operand is drawn first: were the number drawn at once, short operands would be too rare to be learned.
+    The *length* is drawn first: were the numbers drawn at once, short ones would be too rare to be learned.
     """
     generator = random.Random(f"{split}-{seed}")
-
-    def operand() -> int:
-        length = generator.randint(*digits)
-        return generator.randint(10 ** (length - 1), 10**length - 1)
-
     while True:
-        problem = Sum(operand(), operand())
+        length = generator.randint(*digits)
+        low, high = 10 ** (length - 1), 10**length - 1
+        problem = Sum(generator.randint(low, high), generator.randint(low, high))
         if problem.split == split:
             yield problem
 
@@ -81,7 +78,7 @@ def distinct_sums(split: Split, count: int, *, seed: int, digits: tuple[int, int
     Raises: ValueError: the split has too few, or so few that drawing them all would take for ever.
     """
     share = 0.8 if split == "train" else 0.1
-    num_existing = int(share * (10 ** digits[1] - 10 ** (digits[0] - 1)) ** 2)
+    num_existing = int(share * sum((9 * 10 ** (length - 1)) ** 2 for length in range(digits[0], digits[1] + 1)))
     if count > 0.8 * num_existing:
         raise ValueError(f"{count} different sums asked for, but '{split}' has about {num_existing} of {digits[0]} to {digits[1]} digits")
     found: dict[Sum, None] = {}
