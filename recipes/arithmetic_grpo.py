@@ -34,7 +34,7 @@ from rlvr.errors import ConfigError, TrainingStopped
 NUM_TRAIN, NUM_VALIDATION, NUM_HELD_OUT = 20_000, 256, 500
 
 config = RunConfig(
-    num_steps=300,
+    num_steps=400,
     model=ModelConfig(path=PREPARED_BY_RECIPE),
     # One update a batch from rollouts of the current policy: nothing to hold it near, so no KL term and no reference model.
     algorithm=GrpoConfig(kl=KlConfig(coefficient=0.0)),
