@@ -37,7 +37,7 @@ def main() -> None:
         label = "greedy" if kind == "greedy" else "sampled at temperature 1"
         axes.plot(list(by_step), [fmean(values) for values in by_step.values()], color=colour, linewidth=2.5, label=label)
     axes.set(xlabel="GRPO steps (32 prompts × 8 completions)", ylabel="held-out accuracy", ylim=(0, 1))
-    axes.set_title(f"Addition of up to three digits, model built from nothing: {len(seeds)} seeds and their mean", fontsize=10)
+    axes.set_title(f"Two- and three-digit sums, model built from nothing: {len(seeds)} seeds and their mean", fontsize=10)
     axes.grid(alpha=0.3)
     axes.legend(loc="lower right", frameon=False)
     figure.tight_layout()

@@ -63,8 +63,11 @@ def prepare(config: RunConfig, folder: Path, *, digits: tuple[int, int] = (2, 3)
 
     Raises: ConfigError: the folder exists. TrainingStopped: the warm-up did not get far enough.
     """
+    from transformers.utils import logging
+
     from recipes.arithmetic import build_model, build_tokenizer, distinct_sums
 
+    logging.disable_progress_bar()  # Its bars would break into the run's own display.
     try:
         folder.mkdir(parents=True)
     except FileExistsError as error:

@@ -9,8 +9,8 @@ Run: python -m recipes.grpo_from_scratch [seed]
 
 from __future__ import annotations
 
+import argparse
 import re
-import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -38,7 +38,7 @@ class Settings:
     warmup_check_every: int = 10
     warmup_target: float = 0.25  # stopped too early, reinforcement learning finds too little to reinforce
     # Reinforcement learning.
-    num_steps: int = 350
+    num_steps: int = 400
     prompts_per_step: int = 32
     group_size: int = 8
     learning_rate: float = 3e-4  # 1e-3 collapses
@@ -266,4 +266,6 @@ def main(settings: Settings) -> None:
 
 
 if __name__ == "__main__":
-    main(Settings(seed=int(sys.argv[1]) if len(sys.argv) > 1 else 0))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("seed", type=int, nargs="?", default=0)
+    main(Settings(seed=parser.parse_args().seed))
