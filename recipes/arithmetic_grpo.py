@@ -34,13 +34,16 @@ from rlvr.errors import ConfigError, TrainingStopped
 NUM_TRAIN, NUM_VALIDATION, NUM_HELD_OUT = 20_000, 256, 500
 
 config = RunConfig(
-    num_steps=400,
+    num_steps=350,
     model=ModelConfig(path=PREPARED_BY_RECIPE),
     # One update a batch from rollouts of the current policy: nothing to hold it near, so no KL term and no reference model.
     algorithm=GrpoConfig(kl=KlConfig(coefficient=0.0)),
     data=DataConfig(path=PREPARED_BY_RECIPE, plain_template="{question}"),
     held_out=HeldOutConfig(data=DataConfig(path=PREPARED_BY_RECIPE, plain_template="{question}"), every=25),
-    verifier=VerifierConfig(name="exact_match", options={"extraction": "strict"}),
+    # The answer alone is not enough: once nearly all answers are right, a policy paid for no more drifts into not ending them.
+    verifier=VerifierConfig(
+        name="gated", options={"parts": [{"verifier": "exact_match", "options": {"extraction": "strict"}}, {"verifier": "format"}]}
+    ),
     sampling=SamplingConfig(max_new_tokens=48),
     batch=BatchConfig(prompts_per_step=32, group_size=8, tokens_per_microbatch=8192),
     optimizer=OptimizerConfig(learning_rate=3e-4, warmup_steps=10, schedule="linear", min_learning_rate=3e-5),

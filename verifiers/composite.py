@@ -1,11 +1,11 @@
-"""The verifier `weighted`: several verifiers judge one response and their scores are added up."""
+"""Several verifiers judge one response: `weighted` adds their scores up, `gated` pays the first one's only where all others agree."""
 
 from __future__ import annotations
 
 import asyncio
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from verifiers.errors import BadOption, VerifierError
@@ -38,28 +38,10 @@ class Weighted:
     _parts: tuple[Part, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        if isinstance(self.parts, str | Mapping) or not self.parts:
-            raise BadOption(
-                f"verifier 'weighted': parts must be a list such as [{{verifier: exact_match, weight: 1.0}}], got {self.parts!r}"
-            )
-        parts = tuple(_read_part(index, part) for index, part in enumerate(self.parts))
-        names = [part.name for part in parts]
-        for name in names:
-            if names.count(name) > 1:
-                raise BadOption(f"verifier 'weighted': two parts are called {name!r}; give one of them its own `name`")
-        object.__setattr__(self, "_parts", parts)
+        object.__setattr__(self, "_parts", _read_parts("weighted", self.parts))
 
     async def __call__(self, problem: Problem, responses: Sequence[Response]) -> list[Verdict]:
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                judging = [tasks.create_task(part.verifier(problem, responses)) for part in self._parts]
-        except ExceptionGroup as failures:  # One part that cannot judge is enough; callers know errors, not groups of them.
-            raise failures.exceptions[0] from failures
-        columns = [task.result() for task in judging]
-        for part, column in zip(self._parts, columns, strict=True):
-            if len(column) != len(responses):
-                raise VerifierError(f"part {part.name!r} returned {len(column)} verdicts for {len(responses)} responses")
-        return [self._combine(problem, row) for row in zip(*columns, strict=True)]
+        return [self._combine(problem, row) for row in await _judge(self._parts, problem, responses)]
 
     def _combine(self, problem: Problem, verdicts: Sequence[Verdict]) -> Verdict:
         stepped = [part for part, verdict in zip(self._parts, verdicts, strict=True) if verdict.steps]
@@ -81,8 +63,63 @@ class Weighted:
         )
 
 
-def _read_part(index: int, part: Mapping[str, Any]) -> Part:
-    place = f"verifier 'weighted': parts[{index}]"
+@dataclass(frozen=True, slots=True)
+class Gated:
+    """Scores what the first of `parts` scores where every other part says `correct`, else 0.
+
+    Right answer *and* right form, for example: `[{verifier: exact_match}, {verifier: format}]`. Parts are as for `weighted`, without
+    weights. Where a gate is shut the outcome is the first shut gate's. `Verdict.parts` holds every part's score.
+    """
+
+    parts: Sequence[Mapping[str, Any]]
+    _parts: tuple[Part, ...] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        parts = _read_parts("gated", self.parts)
+        for part, given in zip(parts, self.parts, strict=True):
+            if "weight" in given:
+                raise BadOption(f"verifier 'gated': part {part.name!r} has a weight, but nothing is added up; use 'weighted' for a sum")
+        object.__setattr__(self, "_parts", parts)
+
+    async def __call__(self, problem: Problem, responses: Sequence[Response]) -> list[Verdict]:
+        return [self._combine(row) for row in await _judge(self._parts, problem, responses)]
+
+    def _combine(self, verdicts: Sequence[Verdict]) -> Verdict:
+        first = verdicts[0]
+        scores = {part.name: verdict.score for part, verdict in zip(self._parts, verdicts, strict=True)}
+        for part, verdict in zip(self._parts[1:], verdicts[1:], strict=True):
+            if verdict.outcome != "correct":
+                shut = f"{part.name}: {verdict.explanation or verdict.outcome}"
+                return Verdict(0.0, verdict.outcome, parts=scores, extracted=first.extracted, explanation=shut)
+        return replace(first, parts=scores)
+
+
+async def _judge(parts: Sequence[Part], problem: Problem, responses: Sequence[Response]) -> list[tuple[Verdict, ...]]:
+    """Ask all parts at once; return, for each response, one verdict per part."""
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            judging = [tasks.create_task(part.verifier(problem, responses)) for part in parts]
+    except ExceptionGroup as failures:  # One part that cannot judge is enough; callers know errors, not groups of them.
+        raise failures.exceptions[0] from failures
+    columns = [task.result() for task in judging]
+    for part, column in zip(parts, columns, strict=True):
+        if len(column) != len(responses):
+            raise VerifierError(f"part {part.name!r} returned {len(column)} verdicts for {len(responses)} responses")
+    return list(zip(*columns, strict=True))
+
+
+def _read_parts(kind: str, given: Sequence[Mapping[str, Any]]) -> tuple[Part, ...]:
+    if isinstance(given, str | Mapping) or not given:
+        raise BadOption(f"verifier {kind!r}: parts must be a list such as [{{verifier: exact_match}}, {{verifier: format}}], got {given!r}")
+    parts = tuple(_read_part(f"verifier {kind!r}: parts[{index}]", part) for index, part in enumerate(given))
+    names = [part.name for part in parts]
+    for name in names:
+        if names.count(name) > 1:
+            raise BadOption(f"verifier {kind!r}: two parts are called {name!r}; give one of them its own `name`")
+    return parts
+
+
+def _read_part(place: str, part: Mapping[str, Any]) -> Part:
     if not isinstance(part, Mapping):
         raise BadOption(f"{place} must be a mapping such as {{verifier: exact_match, weight: 1.0}}, got {part!r}")
     for key in part:

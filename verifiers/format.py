@@ -37,10 +37,11 @@ class Format:
 
     def _judge(self, response: Response) -> Verdict:
         text = (self.prefix + response.text).strip()
+        if response.finish_reason == "length":
+            # What never ended is not whole, however well it begins: else a policy may learn not to stop.
+            return Verdict(0.0, "truncated", explanation="cut off before it ended")
         fault = self._pattern_fault(text) if self.pattern is not None else self._tag_fault(text)
-        if fault is None:
-            return Verdict(1.0, "correct")
-        return Verdict(0.0, "truncated" if response.finish_reason == "length" else "incorrect", explanation=fault)
+        return Verdict(1.0, "correct") if fault is None else Verdict(0.0, "incorrect", explanation=fault)
 
     def _pattern_fault(self, text: str) -> str | None:
         assert self.pattern is not None

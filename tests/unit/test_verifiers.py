@@ -14,6 +14,7 @@ from verifiers.errors import BadOption, GoldError, VerifierError
 from verifiers.exact_match import ExactMatch
 from verifiers.format import Format
 from verifiers.numeric import Numeric, parse_number
+from verifiers.registry import build
 from verifiers.testing import SAMPLE_PROBLEM, FixedResponse, check_verifier
 from verifiers.types import Problem, Response, StepScore, Verdict, Verifier
 
@@ -318,3 +319,28 @@ def test_no_real_response_labelled_wrong_is_called_right(extraction: str, data_d
     assert outcomes.count((False, "correct")) == 0
     assert outcomes.count((True, "incorrect")) <= 3
     assert outcomes.count((True, "correct")) >= {"strict": 1169, "lenient": 1600}[extraction]
+
+
+GATED = {"parts": [{"verifier": "exact_match"}, {"verifier": "format"}]}
+
+
+@pytest.mark.parametrize(
+    ("text", "finish_reason", "score", "outcome"),
+    [
+        ("<think>a</think><answer>7</answer>", "stop", 1.0, "correct"),
+        ("<think>a</think><answer>8</answer>", "stop", 0.0, "incorrect"),
+        ("<think>a</think><answer>7</answer> and so on", "stop", 0.0, "incorrect"),
+        ("<think>a</think><answer>7</answer>", "length", 0.0, "truncated"),
+        ("<answer>7</answer>", "stop", 0.0, "incorrect"),
+    ],
+)
+def test_gated_pays_for_the_answer_only_in_the_right_form(text, finish_reason, score, outcome):
+    problem = Problem("1", ({"role": "user", "content": "3+4"},), {"answer": "7"})
+    (verdict,) = asyncio.run(build("gated", GATED)(problem, [FixedResponse(text, finish_reason)]))
+    assert (verdict.score, verdict.outcome) == (score, outcome)
+    assert set(verdict.parts) == {"exact_match", "format"}
+
+
+def test_gated_refuses_weights():
+    with pytest.raises(BadOption, match="'format' has a weight"):
+        build("gated", {"parts": [{"verifier": "exact_match"}, {"verifier": "format", "weight": 2.0}]})
