@@ -3,7 +3,7 @@
     rlvr train arithmetic_grpo              the whole run, a few minutes on a laptop's CPU; nothing is downloaded
     rlvr train arithmetic_grpo seed=1       another model, other problems
 
-The supervised warm-up stops once about a quarter of the *validation* problems are solved; the held-out problems are only ever measured on.
+The supervised warm-up stops once three tenths of the *validation* problems are solved; the held-out problems are only ever measured on.
 """
 
 from __future__ import annotations
@@ -91,13 +91,13 @@ def prepare(config: RunConfig, folder: Path, *, digits: tuple[int, int] = (2, 3)
 
 
 def warm_up(config: RunConfig, folder: Path, demonstrations: DataConfig, validation: DataConfig) -> Path:
-    """Learn from demonstrations until a quarter of the validation problems are solved; return the model's folder.
+    """Learn from demonstrations until three tenths of the validation problems are solved; return the model's folder.
 
     Stopped much earlier, reinforcement finds too little to reinforce and gets stuck; much later, there is nothing left to learn.
     """
     import rlvr.run_sft
 
-    enough = 0.25
+    enough = 0.3
     settings = SftConfig(
         name="warmup",
         runs_folder=str(folder),
@@ -108,7 +108,7 @@ def warm_up(config: RunConfig, folder: Path, demonstrations: DataConfig, validat
         data=demonstrations,
         samples_per_step=64,
         tokens_per_microbatch=config.batch.tokens_per_microbatch,
-        optimizer=OptimizerConfig(learning_rate=2e-3, warmup_steps=10),
+        optimizer=OptimizerConfig(learning_rate=1e-3, warmup_steps=10),
         early_stop=EarlyStopConfig(data=validation, verifier=config.verifier, sampling=config.sampling, accuracy=enough, every=10),
         engine=config.engine,
         deterministic=config.deterministic,
