@@ -1,0 +1,121 @@
+r"""The verifier `math`: the final answer means what the gold answer means.
+
+Checks run in this process, where every stage is bounded by construction; what only a computer algebra system can settle (sums, integrals,
+limits, very deep nesting) goes to a worker process with a hard deadline.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from verifiers.errors import GoldError
+from verifiers.extraction import Extraction, check_extraction
+from verifiers.gold import gold_answer, no_answer
+from verifiers.math.answers import TOO_DEEP, Reading, compare, read
+from verifiers.math.equivalence import Rules
+from verifiers.math.final_answer import FinalAnswer, final_answer, narrower
+from verifiers.math.scalars import Match
+from verifiers.math.symbolic import Symbolic, needs_algebra
+from verifiers.types import Problem, Response, Verdict
+from verifiers.workers import DeadlineExceeded
+
+
+@dataclass(frozen=True, slots=True)
+class Math:
+    r"""Scores 1 where the final answer is equivalent to `reference["answer"]`, else 0.
+
+    extraction: where the final answer is looked for; `lenient`, the default, in an order of trust, `strict` only in `\boxed{…}` and
+    `<answer>…</answer>`, which is what training should use. tolerance: the relative error allowed of a numeric answer; 0 asks for exact
+    answers, but for what docs/math-verifier.md says about decimals. deadline_seconds: for one check that needs computer algebra; past it the
+    verdict is `timeout`, with score 0. second_opinion: `math_verify` also asks the package of that name, whose verdict is noted in
+    `Verdict.parts["math_verify"]` and never decides.
+
+    Raises GoldError where the gold answer cannot be read: that is never a score.
+    """
+
+    extraction: Extraction = "lenient"
+    tolerance: float = 0.0
+    deadline_seconds: float = 2.0
+    num_workers: int = 2
+    second_opinion: str | None = None
+    _symbolic: Symbolic = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        check_extraction(self.extraction)
+        for name, value in (("tolerance", self.tolerance), ("deadline_seconds", self.deadline_seconds)):
+            if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
+                raise ValueError(f"{name}={value!r} is not a number of at least 0")
+        if self.second_opinion not in (None, "math_verify"):
+            raise ValueError(f"second_opinion={self.second_opinion!r} is not math_verify")
+        object.__setattr__(self, "_symbolic", Symbolic(self.num_workers, self.deadline_seconds))
+
+    async def __call__(self, problem: Problem, responses: Sequence[Response]) -> list[Verdict]:
+        gold = read_gold(gold_answer(problem), problem.id)
+        return list(await asyncio.gather(*(self._judge(gold, response) for response in responses)))
+
+    async def _judge(self, gold: str, response: Response) -> Verdict:
+        answer = final_answer(response.text, self.extraction)
+        if answer is None:
+            return no_answer(response, self.extraction)
+        candidate = readable_part(answer)
+        if candidate is None:
+            why = read(answer.text).problem
+            return Verdict(0.0, "unparseable", extracted=answer.text, explanation=f"{answer.text[:80]!r} is no formula: {why}")
+        rules = Rules(self.tolerance)
+        result = compare_offered(gold, candidate, rules)
+        if result is Match.UNKNOWN and needs_algebra(gold, *candidate):
+            try:
+                result = await self._symbolic.compare(gold, candidate, rules)
+            except DeadlineExceeded:
+                why = f"not decided within {self.deadline_seconds:g} s"
+                return Verdict(0.0, "timeout", extracted=answer.text, explanation=why)
+        if result is Match.EQUAL:
+            return Verdict(1.0, "correct", extracted=answer.text)
+        how = "is not" if result is Match.DIFFERENT else "could not be shown to equal"
+        return Verdict(0.0, "incorrect", extracted=answer.text, explanation=f"{answer.text[:80]!r} {how} {gold[:80]!r}")
+
+
+def read_gold(gold: str, problem_id: str) -> str:
+    """Return the gold answer without what surrounds it: boxes, and the `####` of worked solutions.
+
+    Raises: GoldError: it cannot be read.
+    """
+    offered = final_answer(gold, "strict") if "boxed" in gold or "<answer>" in gold else None
+    text = offered.text if offered is not None else gold
+    reading = read(text)
+    if reading.tree is None and reading.problem != TOO_DEEP and not _only_words(reading):
+        raise GoldError(
+            f"problem {problem_id!r}: reference 'answer' {gold[:80]!r} cannot be read: {reading.problem or 'nothing is there'}; "
+            "correct it, drop the problem, or use another verifier"
+        )
+    return text
+
+
+def _only_words(reading: Reading) -> bool:
+    """Words without any formula in them: compared letter by letter."""
+    return reading.readable and not any(character in "=<>^_+*\\/{}[]|&#" for character in reading.words) and len(reading.words) <= 300
+
+
+def readable_part(answer: FinalAnswer) -> tuple[str, ...] | None:
+    """The values offered, or what of an announced sentence can be read; None where nothing can."""
+    if all(read(value).tree is not None or read(value).problem == TOO_DEEP for value in answer.values):
+        return answer.values
+    if len(answer.values) == 1:
+        for part in narrower(answer):
+            if read(part).tree is not None:
+                return (part,)
+    if all(read(value).readable for value in answer.values):
+        return answer.values
+    return None
+
+
+def compare_offered(gold: str, values: tuple[str, ...], rules: Rules) -> Match:
+    """Compare one value, or several offered side by side: those must all be the gold answer, or together make up its list."""
+    if len(values) == 1:
+        return compare(gold, values[0], rules)
+    if all(compare(gold, value, rules) is Match.EQUAL for value in values):
+        return Match.EQUAL
+    return compare(gold, ", ".join(values), rules)
