@@ -63,7 +63,12 @@ def _spelled_out(node: Node) -> Node:
             spelled = _spelled_out(item)
             items.extend(spelled.args if spelled.kind == "list" else [spelled])
         return Node(node.kind, tuple(items), node.value)
-    if node.kind == "relation" and _is_equation(node) and is_name(node.args[0]) and any(n.kind == "plus_minus" for n in node.args[-1].walk()):
+    if (
+        node.kind == "relation"
+        and _is_equation(node)
+        and is_name(node.args[0])
+        and any(n.kind == "plus_minus" for n in node.args[-1].walk())
+    ):
         node = node.args[-1]
     if node.kind in ("add", "multiply", "negate", "divide") and any(inner.kind == "matrix" for inner in node.walk()):
         return matrix_value(node) or node
@@ -183,7 +188,9 @@ def _renamed(first: Node, second: Node, value: Node) -> Node | None:
     if first.kind == second.kind == "apply" and len(first.args) == len(second.args):
         if all(argument.kind == "symbol" for argument in (*first.args, *second.args)):
             names = dict(zip((str(a.value) for a in second.args), (str(a.value) for a in first.args), strict=True))
-            same_function = first.value == second.value or str(second.value) not in {str(n.value) for n in value.walk() if n.kind == "apply"}
+            same_function = first.value == second.value or str(second.value) not in {
+                str(n.value) for n in value.walk() if n.kind == "apply"
+            }
             return _with_names(value, names) if same_function else None
     if first.kind == "symbol" and second.kind == "symbol":
         return value if str(first.value).lower() == str(second.value).lower() else None

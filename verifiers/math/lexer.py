@@ -117,7 +117,7 @@ def _textual(command: str, content: str, spaced: bool) -> list[Token]:
     # A letter, a number or a known function set upright is what it would be in italics.
     if name not in ("text", "mbox", "textnormal", "hbox") and re.fullmatch(r"[A-Za-z]|[A-Za-z]{1,6}", inner) and not is_unit(inner):
         return [Token("word", inner, spaced)] if len(inner) == 1 or inner in UPRIGHT else [Token("text", inner, spaced)]
-    if re.fullmatch(r"[-+0-9.,\s$\\/%^{}()=]+|\\(?[A-Z]\\)?|[xyzabeinkijpqt]", inner) or "\\frac" in inner or "\\sqrt" in inner:
+    if re.fullmatch(r"[-+0-9.,\s$\\/%^{}()=]+|\(?[A-Z]\)?|[xyzabeinkijpqt]", inner) or "\\frac" in inner or "\\sqrt" in inner:
         return [Token(token.kind, token.text, spaced or token.spaced) for token in tokenize(inner)]
     joint = JOINT.fullmatch(inner)
     if joint:

@@ -46,7 +46,9 @@ def _sum(matrices: list[Node | None]) -> Node | None:
     if None in shapes or len(shapes) != 1:
         return None
     rows = zip(*(matrix.args for matrix in matrices if matrix is not None), strict=True)
-    return Node("matrix", tuple(Node("row", tuple(Node("add", entries) for entries in zip(*(r.args for r in row), strict=True))) for row in rows))
+    return Node(
+        "matrix", tuple(Node("row", tuple(Node("add", entries) for entries in zip(*(r.args for r in row), strict=True))) for row in rows)
+    )
 
 
 def _product(one: Node, two: Node) -> Node | None:

@@ -18,7 +18,16 @@ FUNCTIONS = frozenset(
     "sin cos tan cot sec csc arcsin arccos arctan arccot arcsec arccsc sinh cosh tanh coth ln log lg exp sqrt abs gcd lcm max min "
     "floor ceil det arcsinh arccosh arctanh sgn cis".split()
 )
-ALIASES = {"asin": "arcsin", "acos": "arccos", "atan": "arctan", "cosec": "csc", "tg": "tan", "ctg": "cot", "arctg": "arctan", "sign": "sgn"}
+ALIASES = {
+    "asin": "arcsin",
+    "acos": "arccos",
+    "atan": "arctan",
+    "cosec": "csc",
+    "tg": "tan",
+    "ctg": "cot",
+    "arctg": "arctan",
+    "sign": "sgn",
+}
 INVERSES = {"sin": "arcsin", "cos": "arccos", "tan": "arctan", "cot": "arccot", "sec": "arcsec", "csc": "arccsc"}
 INVERSES |= {"sinh": "arcsinh", "cosh": "arccosh", "tanh": "arctanh"}
 GREEK = frozenset(
@@ -527,7 +536,17 @@ class Parser:
     def _words(self, token: Token) -> Node:
         words = token.text.strip()
         following = self.peek()
-        if following is not None and words.lower().rstrip(" :") in ("only", "where", "either", "both", "if", "for", "answer", "length", "area"):
+        if following is not None and words.lower().rstrip(" :") in (
+            "only",
+            "where",
+            "either",
+            "both",
+            "if",
+            "for",
+            "answer",
+            "length",
+            "area",
+        ):
             return self._power()
         return Node("text", (), words.lower())
 
@@ -546,8 +565,10 @@ class Parser:
         if brackets == "()" or node.kind == "matrix":
             return node
         # A single item in square brackets groups, as round ones do, where something stands beside it.
-        return node if self._factor_ahead() or self.next_is("^", "*", "+", "-", "/") or self.at > 2 + len(self.tokens) // 2 else Node(
-            "group", (node,), brackets
+        return (
+            node
+            if self._factor_ahead() or self.next_is("^", "*", "+", "-", "/") or self.at > 2 + len(self.tokens) // 2
+            else Node("group", (node,), brackets)
         )
 
     def _word(self, token: Token) -> Node:
@@ -651,7 +672,9 @@ class Parser:
         node = self._power()
         while self._factor_ahead() and not self._function_ahead() and not self.next_is("(", "["):
             node = Node("multiply", (node, self._power()))
-        while self.next_is("/") and (after := self.peek(1)) is not None and after.kind in ("number", "word") and not self._function_ahead(1):
+        while (
+            self.next_is("/") and (after := self.peek(1)) is not None and after.kind in ("number", "word") and not self._function_ahead(1)
+        ):
             self.at += 1
             node = Node("divide", (node, self._power()))
         return Node("negate", (node,)) if negative else node
@@ -833,7 +856,19 @@ def _in_base(node: Node, base: int) -> Node:
 
 
 def _base_of(node: Node) -> int | None:
-    words = {"two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10, "twelve": 12, "sixteen": 16}
+    words = {
+        "two": 2,
+        "three": 3,
+        "four": 4,
+        "five": 5,
+        "six": 6,
+        "seven": 7,
+        "eight": 8,
+        "nine": 9,
+        "ten": 10,
+        "twelve": 12,
+        "sixteen": 16,
+    }
     if node.kind == "text":
         return words.get(str(node.value))
     if node.kind == "number" and 2 <= node.value <= 36:  # type: ignore[operator]

@@ -38,7 +38,10 @@ def equal_sets(first: RealSet, second: RealSet) -> bool:
     """Return whether two sets have the same pieces; ends are the same where they agree to 25 digits."""
     with context().workdps(DIGITS):
         return len(first) == len(second) and all(
-            one.low_closed == two.low_closed and one.high_closed == two.high_closed and _same(one.low, two.low) and _same(one.high, two.high)
+            one.low_closed == two.low_closed
+            and one.high_closed == two.high_closed
+            and _same(one.low, two.low)
+            and _same(one.high, two.high)
             for one, two in zip(first, second, strict=True)
         )
 
@@ -156,8 +159,10 @@ def _absolute(end: Any, operator: str) -> Sequence[Piece]:
         raise NoSet
     if operator in ("<", "<="):
         return _intersect(_normalise(_beyond(end, operator)), _normalise(_beyond(-end, FLIPPED[operator])))
-    return [*_beyond(end, operator), *_beyond(-end, FLIPPED[operator])] if operator != "!=" else _complement(
-        _normalise([*_beyond(end, "="), *_beyond(-end, "=")])
+    return (
+        [*_beyond(end, operator), *_beyond(-end, FLIPPED[operator])]
+        if operator != "!="
+        else _complement(_normalise([*_beyond(end, "="), *_beyond(-end, "=")]))
     )
 
 
@@ -211,7 +216,8 @@ def _normalise(pieces: Sequence[Piece]) -> RealSet:
             continue
         last = merged[-1] if merged else None
         touches = last is not None and (
-            (piece.low < last.high and not _same(piece.low, last.high)) or (_same(piece.low, last.high) and (piece.low_closed or last.high_closed))
+            (piece.low < last.high and not _same(piece.low, last.high))
+            or (_same(piece.low, last.high) and (piece.low_closed or last.high_closed))
         )
         if last is None or not touches:
             merged.append(piece)

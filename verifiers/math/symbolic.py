@@ -159,6 +159,22 @@ def _translated(value: Any) -> Node:
         return Node("power", (_translated(value.base), _translated(value.exp)))
     names = {"log": "ln", "asin": "arcsin", "acos": "arccos", "atan": "arctan", "Abs": "abs", "ceiling": "ceil"}
     name = names.get(value.func.__name__, value.func.__name__)
-    if name in ("sin", "cos", "tan", "cot", "exp", "ln", "arcsin", "arccos", "arctan", "abs", "sinh", "cosh", "tanh", "factorial", "binomial"):
+    if name in (
+        "sin",
+        "cos",
+        "tan",
+        "cot",
+        "exp",
+        "ln",
+        "arcsin",
+        "arccos",
+        "arctan",
+        "abs",
+        "sinh",
+        "cosh",
+        "tanh",
+        "factorial",
+        "binomial",
+    ):
         return Node("function", tuple(_translated(argument) for argument in value.args), name)
     raise NotTranslated(name)
