@@ -169,7 +169,8 @@ def _compare_two_equations(gold: Node, answer: Node, rules: Rules) -> Match:
     gold_value, answer_value = _value_of(gold), _value_of(answer)
     if gold_value is not None and answer_value is not None:
         first, second = gold.args[0], answer.args[0]
-        renamed = _renamed(first, second, answer_value)
+        comparable = is_name(first) or is_name(second) or same_value(first, second) is EQUAL
+        renamed = _renamed(first, second, answer_value) if comparable else None
         if renamed is not None:
             result = equivalent(gold_value, renamed, rules)
             if result is not DIFFERENT:
@@ -338,8 +339,8 @@ def _compare_collections(gold: Node, answer: Node, rules: Rules) -> Match:
 
 
 def _as_tuple(node: Node) -> Node:
-    """A bracketed list of named values, `(h = 7, b = -4)`, is the tuple of the values; a row of a matrix likewise."""
-    return node
+    """A point with its name, `A(1,2)`, is the point."""
+    return Node("group", node.args, "()") if node.kind == "apply" and len(node.args) > 1 else node
 
 
 def _items(node: Node) -> Sequence[Node]:

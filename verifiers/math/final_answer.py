@@ -205,7 +205,7 @@ def narrower(answer: FinalAnswer) -> list[str]:
     (text,) = answer.values
     candidates = []
     behind = deque(BECOMES.finditer(text), maxlen=1)
-    if behind:
+    if behind and re.search(r"[0-9$\\]", text[behind[0].end() :]):
         candidates.append(text[behind[0].end() :])
     formulas = [_inside(match) for match in FORMULA.finditer(text)]
     if len(formulas) == 1:

@@ -255,7 +255,7 @@ class Parser:
             elif self.accept("/", "div"):
                 node = Node("divide", (node, self._signed_factor()))
             elif self._mixed_ahead(node):
-                node = Node("add", (node, self._fraction_of_mixed()))
+                node = self._tail(Node("add", (node, self._fraction_of_mixed())))
             elif self._unit_ahead(node):
                 node = self._unit(node)
             elif self._factor_ahead():
@@ -318,16 +318,36 @@ class Parser:
         if token.kind == "text":
             return token.text.lower().strip(" ,") not in SEPARATORS and not self._clause_ahead()
         if token.kind == "word":
-            return is_unit(token.text) and (token.text.lower() not in FUNCTIONS)
-        return False
+            return is_unit(token.text) or (token.spaced and len(token.text) > 2 and not node.symbols() and self._only_words_ahead())
+        return self._unit_fraction_ahead()
+
+    def _only_words_ahead(self) -> bool:
+        """Whether a plain word begins a run of words up to the next separator or the end: `12 apples`."""
+        for token in self.tokens[self.at :]:
+            if token.kind not in ("word", "text"):
+                return token.text in (",", ";", ")", "]", "}")
+            word = ALIASES.get(token.text.lower(), token.text.lower())
+            if word in FUNCTIONS or word in GREEK or word in CONSTANT_WORDS or word in SEPARATORS or word in ("mod", "choose"):
+                return False
+        return True
+
+    def _unit_fraction_ahead(self) -> bool:
+        r"""`\\frac{\\text{km}}{\\text{h}}`: a quotient of two words."""
+        pieces = self.tokens[self.at : self.at + 7]
+        marks = [token.text for token in pieces[:2] + pieces[3:5] + pieces[6:]]
+        return len(pieces) == 7 and marks == ["frac", "{", "}", "{", "}"] and pieces[2].kind == "text" and pieces[5].kind == "text"
 
     def _unit(self, node: Node) -> Node:
         """Units and other words behind a quantity, with their powers, products and quotients."""
         parts: list[str] = []
+        if self._unit_fraction_ahead():
+            parts += [self.tokens[self.at + 2].text, "/", self.tokens[self.at + 5].text]
+            self.at += 7
+        words = self._only_words_ahead()
         while (token := self.peek()) is not None:
             if token.kind == "text" and token.text.lower().strip(" ,") not in SEPARATORS and not self._clause_ahead():
                 parts.append(self.take().text.strip())
-            elif token.kind == "word" and (token.text.lower() in TABLE or (parts and len(token.text) > 1)) and token.text not in SEPARATORS:
+            elif token.kind == "word" and (token.text.lower() in TABLE or words) and token.text not in SEPARATORS:
                 parts.append(self.take().text)
             elif parts and token.text in ("^", "**") and (power := self.peek(1)) is not None:
                 self.at += 1
@@ -350,6 +370,8 @@ class Parser:
                 parts.append("/" if token.text == "/" else "*")
             else:
                 break
+        if not parts:
+            raise Unreadable("words in the middle of a formula")
         return Node("unit", (node,), " ".join(parts))
 
     def _factor_ahead(self) -> bool:

@@ -162,7 +162,10 @@ def _readings(first: Node, second: Node) -> list[Reading]:
 def _compare_at_points(first: Node, second: Node, reading: Reading) -> Match:
     names = sorted(first.symbols() | second.symbols())
     agreed = 0
+    rooted = _has_even_root(first) or _has_even_root(second)
     for values in _points(names, _seed(first, second)):
+        if rooted and any(over < 0 for over, _ in values.values()):
+            continue
         result = _compare_at(first, second, values, reading, DIGITS)
         if result is Match.EQUAL and agreed == 0:
             result = _compare_at(first, second, values, reading, CONFIRMING_DIGITS)
@@ -174,8 +177,18 @@ def _compare_at_points(first: Node, second: Node, reading: Reading) -> Match:
     return Match.EQUAL if agreed >= 2 else Match.UNKNOWN
 
 
+def _has_even_root(node: Node) -> bool:
+    r"""Whether variables stand under a root or in a logarithm: they are then taken to be positive, so that `\\sqrt{a^2b}` is `a\\sqrt b`."""
+    for inner in node.walk():
+        if inner.kind == "function" and inner.value in ("sqrt", "root", "ln", "log", "log_base") and inner.symbols():
+            return True
+        if inner.kind == "power" and inner.args[1].kind in ("divide", "decimal") and inner.args[0].symbols():
+            return True
+    return False
+
+
 def _points(names: list[str], draw: random.Random) -> Iterator[Mapping[str, tuple[int, int]]]:
-    """Yield points as fractions: between 0 and 1, a little above 1, whole, and negative, in turn."""
+    """Yield points as fractions: between 0 and 1, a little above 1, whole, and below 0, in turn."""
     if not names:
         yield {}
         return
@@ -187,7 +200,7 @@ def _points(names: list[str], draw: random.Random) -> Iterator[Mapping[str, tupl
         elif attempt % 4 == 2:
             yield {name: (draw.randrange(2, 30), 1) for name in names}
         else:
-            yield {name: (draw.choice((-1, 1)) * draw.randrange(100, 3000), 1019) for name in names}
+            yield {name: (-draw.randrange(100, 3000), 1019) for name in names}
 
 
 def _compare_at(first: Node, second: Node, values: Mapping[str, tuple[int, int]], reading: Reading, digits: int) -> Match:
