@@ -112,20 +112,21 @@ def _other_readings(gold: str, answer: str, one: Node, two: Node, rules: Rules) 
 
 def _special_forms(one: Reading, two: Reading) -> Match | None:
     """Times of day and letters of a choice, which as formulas would be ratios and variables."""
-    gold_time, answer_time = TIME.fullmatch(_plain(one.text)), TIME.fullmatch(_plain(two.text))
+    gold_time, answer_time = TIME.fullmatch(unwrapped(one.text)), TIME.fullmatch(unwrapped(two.text))
     if gold_time and answer_time and len(gold_time[2]) == 2:
         same = int(gold_time[1]) == int(answer_time[1]) and gold_time[2] == answer_time[2]
         halves = {half.lower() for half in (gold_time[3], answer_time[3]) if half}
         return Match.EQUAL if same and len(halves) < 2 else Match.DIFFERENT
-    gold_choice = CHOICE.fullmatch(_plain(one.text))
-    if gold_choice and len(_plain(two.text)) > 3:
-        answer_choice = CHOICE.fullmatch(_plain(two.text))
+    gold_choice = CHOICE.fullmatch(unwrapped(one.text))
+    if gold_choice and len(unwrapped(two.text)) > 3:
+        answer_choice = CHOICE.fullmatch(unwrapped(two.text))
         if answer_choice and re.search(r"[.:)]", answer_choice[0]):
             return Match.EQUAL if gold_choice[1] == answer_choice[1] else Match.DIFFERENT
     return None
 
 
-def _plain(text: str) -> str:
+def unwrapped(text: str) -> str:
+    r"""Return a short text without `\\text{…}` around its words; nothing for a long one."""
     if len(text) > 300:
         return ""
     return re.sub(r"\\(?:text|textbf|textit|mathrm|mathbf|mbox|textnormal)\s{0,4}\{([^{}]{0,200})\}", r"\1", text).strip()

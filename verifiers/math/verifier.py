@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from verifiers.errors import GoldError
 from verifiers.extraction import Extraction, check_extraction
 from verifiers.gold import gold_answer, no_answer
-from verifiers.math.answers import TOO_DEEP, Reading, compare, read
+from verifiers.math.answers import TOO_DEEP, Reading, compare, read, unwrapped
 from verifiers.math.equivalence import Rules
 from verifiers.math.final_answer import FinalAnswer, final_answer, narrower
 from verifiers.math.scalars import Match
@@ -62,8 +62,7 @@ class Math:
             return no_answer(response, self.extraction)
         candidate = readable_part(answer)
         if candidate is None:
-            why = read(answer.text).problem
-            return Verdict(0.0, "unparseable", extracted=answer.text, explanation=f"{answer.text[:80]!r} is no formula: {why}")
+            return _unparseable(answer)
         rules = Rules(self.tolerance)
         result = compare_offered(gold, candidate, rules)
         if result is Match.UNKNOWN and needs_algebra(gold, *candidate):
@@ -74,8 +73,15 @@ class Math:
                 return Verdict(0.0, "timeout", extracted=answer.text, explanation=why)
         if result is Match.EQUAL:
             return Verdict(1.0, "correct", extracted=answer.text)
+        if read(gold).tree is not None and read(candidate[0]).tree is None:
+            return _unparseable(answer)
         how = "is not" if result is Match.DIFFERENT else "could not be shown to equal"
         return Verdict(0.0, "incorrect", extracted=answer.text, explanation=f"{answer.text[:80]!r} {how} {gold[:80]!r}")
+
+
+def _unparseable(answer: FinalAnswer) -> Verdict:
+    why = f"{answer.text[:80]!r} is no formula: {read(answer.text).problem or 'nothing is there'}"
+    return Verdict(0.0, "unparseable", extracted=answer.text, explanation=why)
 
 
 def read_gold(gold: str, problem_id: str) -> str:
@@ -96,7 +102,8 @@ def read_gold(gold: str, problem_id: str) -> str:
 
 def _only_words(reading: Reading) -> bool:
     """Words without any formula in them: compared letter by letter."""
-    return reading.readable and not any(character in "=<>^_+*\\/{}[]|&#" for character in reading.words) and len(reading.words) <= 300
+    plain = unwrapped(reading.text)
+    return reading.readable and len(plain) <= 300 and not any(character in "=<>^_+*\\/{}[]|&#" for character in plain)
 
 
 def readable_part(answer: FinalAnswer) -> tuple[str, ...] | None:
