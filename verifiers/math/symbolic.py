@@ -54,7 +54,10 @@ def worked_out(node: Node) -> Node:
     node = Node(node.kind, tuple(worked_out(argument) for argument in node.args), node.value)
     if node.kind not in ALGEBRAIC:
         return node
-    value = _from_sympy(_do(node))
+    try:
+        value = _from_sympy(_do(node))
+    except Exception:  # Boundary: sympy fails in every way on what models write; what it cannot do stays as it is.
+        return node
     return node if value is None else value
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from verifiers.errors import GoldError
 from verifiers.extraction import Extraction, check_extraction
@@ -18,9 +18,10 @@ from verifiers.math.answers import TOO_DEEP, Reading, compare, read, unwrapped
 from verifiers.math.equivalence import Rules
 from verifiers.math.final_answer import FinalAnswer, final_answer, narrower
 from verifiers.math.scalars import Match
+from verifiers.math.second_opinion import SecondOpinion
 from verifiers.math.symbolic import Symbolic, needs_algebra
 from verifiers.types import Problem, Response, Verdict
-from verifiers.workers import DeadlineExceeded
+from verifiers.workers import DeadlineExceeded, WorkerCrashed
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +31,8 @@ class Math:
     extraction: where the final answer is looked for; `lenient`, the default, in an order of trust, `strict` only in `\boxed{…}` and
     `<answer>…</answer>`, which is what training should use. tolerance: the relative error allowed of a numeric answer; 0 asks for exact
     answers, but for what docs/math-verifier.md says about decimals. deadline_seconds: for one check that needs computer algebra; past it the
-    verdict is `timeout`, with score 0. second_opinion: `math_verify` also asks the package of that name, whose verdict is noted in
-    `Verdict.parts["math_verify"]` and never decides.
+    verdict is `timeout`, with score 0. second_opinion: `math_verify` also asks the package of that name (extra `math-verify`), which never
+    decides: `Verdict.parts` holds its verdict and whether it disagrees, and the means over a step are the counts.
 
     Raises GoldError where the gold answer cannot be read: that is never a score.
     """
@@ -42,6 +43,7 @@ class Math:
     num_workers: int = 2
     second_opinion: str | None = None
     _symbolic: Symbolic = field(init=False, repr=False, compare=False)
+    _second: SecondOpinion | None = field(init=False, repr=False, compare=False, default=None)
 
     def __post_init__(self) -> None:
         check_extraction(self.extraction)
@@ -51,10 +53,22 @@ class Math:
         if self.second_opinion not in (None, "math_verify"):
             raise ValueError(f"second_opinion={self.second_opinion!r} is not math_verify")
         object.__setattr__(self, "_symbolic", Symbolic(self.num_workers, self.deadline_seconds))
+        if self.second_opinion is not None:
+            object.__setattr__(self, "_second", SecondOpinion(self.num_workers, max(10.0, self.deadline_seconds)))
 
     async def __call__(self, problem: Problem, responses: Sequence[Response]) -> list[Verdict]:
         gold = read_gold(gold_answer(problem), problem.id)
-        return list(await asyncio.gather(*(self._judge(gold, response) for response in responses)))
+        return list(await asyncio.gather(*(self._with_second_opinion(gold, response) for response in responses)))
+
+    async def _with_second_opinion(self, gold: str, response: Response) -> Verdict:
+        verdict = await self._judge(gold, response)
+        if self._second is None or verdict.extracted is None:
+            return verdict
+        accepted = await self._second.accepts(gold, verdict.extracted)
+        if accepted is None:
+            return verdict
+        agrees = accepted == (verdict.outcome == "correct")
+        return replace(verdict, parts={"math_verify": float(accepted), "math_verify_disagrees": float(not agrees)})
 
     async def _judge(self, gold: str, response: Response) -> Verdict:
         answer = final_answer(response.text, self.extraction)
@@ -71,6 +85,8 @@ class Math:
             except DeadlineExceeded:
                 why = f"not decided within {self.deadline_seconds:g} s"
                 return Verdict(0.0, "timeout", extracted=answer.text, explanation=why)
+            except WorkerCrashed as error:  # It took all the memory it may have.
+                return Verdict(0.0, "timeout", extracted=answer.text, explanation=str(error)[:200])
         if result is Match.EQUAL:
             return Verdict(1.0, "correct", extracted=answer.text)
         if read(gold).tree is not None and read(candidate[0]).tree is None:

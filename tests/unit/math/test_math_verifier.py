@@ -197,6 +197,14 @@ def test_a_batch_of_a_thousand_with_five_percent_pathological_ones_is_judged_who
             assert verdict.outcome == {3: "correct", 4: "timeout"}.get(index // 20 % 5, "incorrect")
 
 
+def test_a_second_opinion_is_noted_and_never_decides() -> None:
+    verifier = Math(second_opinion="math_verify")
+    agreed, differing = judge("101_2", r"\boxed{101_2}", r"\boxed{101_3}", verifier=verifier)
+    assert agreed.outcome == "correct" and agreed.parts == {"math_verify": 1.0, "math_verify_disagrees": 0.0}
+    # Math-Verify drops the base of a numeral (measured with 0.9.0).
+    assert differing.outcome != "correct" and differing.parts == {"math_verify": 1.0, "math_verify_disagrees": 1.0}
+
+
 def test_it_works_in_threads_with_their_own_event_loops() -> None:
     results: dict[int, str] = {}
 
