@@ -60,9 +60,8 @@ def main() -> None:
     for name, latencies in (("rlvr math", ours_ms), ("Math-Verify 0.9.0", theirs_ms)):
         latencies.sort()
         rate = 1000 * len(latencies) / sum(latencies)
-        print(
-            f"| {name} | {rate:.0f} | {statistics.median(latencies):.2f} | {latencies[int(len(latencies) * 0.99)]:.1f} | {latencies[-1]:.0f} |"
-        )
+        p50, p99 = statistics.median(latencies), latencies[int(len(latencies) * 0.99)]
+        print(f"| {name} | {rate:.0f} | {p50:.2f} | {p99:.1f} | {latencies[-1]:.0f} |")
     print(f"ratio of rates: {sum(theirs_ms) / sum(ours_ms):.1f}")
     for name, code in (("bare interpreter", "pass"), ("rlvr math", OURS), ("Math-Verify", THEIRS)):
         print(f"cold start, {name}: {statistics.median(cold_start(code) for _ in range(5)):.2f} s")

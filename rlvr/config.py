@@ -71,6 +71,8 @@ class FieldMap(Settings):
     """A field that already holds a whole reference object; overrides `answer`."""
     id: str | None = None
     """Defaults to the row number."""
+    tags: str | None = None
+    """A text or a list of texts, by which the verifier `by_tag` routes a problem."""
     response: str | None = "response"
     """Supervised data only: the demonstration."""
 

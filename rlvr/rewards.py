@@ -13,6 +13,7 @@ from torch import Tensor
 
 from rlvr.algorithms import OVERLONG_BUFFER_SHARE, AlgorithmSettings, KlConfig, KlEstimator, OverlongConfig
 from rlvr.types import Rollout
+from verifiers.length import overlong_penalty as length_penalty
 
 SPREAD_TOLERANCE = 1e-6
 """Rewards nearer than this are equal: weighted sums of the same parts differ in their last bits only."""
@@ -34,16 +35,9 @@ def shape_rewards(rollouts: Sequence[Rollout], config: AlgorithmSettings, *, max
 
 
 def overlong_penalty(num_tokens: int, max_new_tokens: int, config: OverlongConfig) -> float:
-    """Return what a completion's length costs: nothing up to the buffer, then linearly up to the whole penalty at the limit.
-
-    With limit L and buffer c: 0 for n <= L - c, penalty * (n - (L - c)) / c for L - c < n <= L, penalty beyond. DAPO, arXiv:2503.14476,
-    equation 13 (there a negative reward with penalty 1).
-
-    Example: L = 100, c = 20, penalty 1: 80 tokens cost 0, 90 cost 0.5, 100 cost 1.
-    """
+    """Return what a completion's length costs by `verifiers.length.overlong_penalty`, with the configured buffer or the paper's."""
     buffer = max(1, round(OVERLONG_BUFFER_SHARE * max_new_tokens)) if config.buffer_tokens is None else config.buffer_tokens
-    excess = num_tokens - (max_new_tokens - buffer)
-    return config.penalty * min(max(excess / buffer, 0.0), 1.0)
+    return length_penalty(num_tokens, max_new_tokens, buffer, config.penalty)
 
 
 def is_informative(rewards: Sequence[float]) -> bool:

@@ -1,4 +1,8 @@
-"""Several verifiers judge one response: `weighted` adds their scores up, `gated` pays the first one's only where all others agree."""
+"""Several verifiers and one response.
+
+`weighted` adds their scores up; `gated` pays the first one's only where all others agree; `first_conclusive` asks one after the other until
+one can tell; `by_tag` chooses by the problem's tags.
+"""
 
 from __future__ import annotations
 
@@ -75,11 +79,7 @@ class Gated:
     _parts: tuple[Part, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        parts = _read_parts("gated", self.parts)
-        for part, given in zip(parts, self.parts, strict=True):
-            if "weight" in given:
-                raise BadOption(f"verifier 'gated': part {part.name!r} has a weight, but nothing is added up; use 'weighted' for a sum")
-        object.__setattr__(self, "_parts", parts)
+        object.__setattr__(self, "_parts", _without_weights("gated", self.parts))
 
     async def __call__(self, problem: Problem, responses: Sequence[Response]) -> list[Verdict]:
         return [self._combine(row) for row in await _judge(self._parts, problem, responses)]
@@ -94,8 +94,85 @@ class Gated:
         return replace(first, parts=scores)
 
 
+@dataclass(frozen=True, slots=True)
+class FirstConclusive:
+    """Gives the verdict of the first of `parts` that can tell: the first outcome other than `unparseable`.
+
+    A cheap strict verifier first, a lenient or a model-based one for what it could not read. Where none can tell, the first part's verdict
+    stands. A part is asked only about the responses that are still open. A part that fails with an error ends the matter, unless
+    `skip_errors` lets the next one try; the last one's error always counts. Parts are as for `gated`.
+    """
+
+    parts: Sequence[Mapping[str, Any]]
+    skip_errors: bool = False
+    _parts: tuple[Part, ...] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_parts", _without_weights("first_conclusive", self.parts))
+
+    async def __call__(self, problem: Problem, responses: Sequence[Response]) -> list[Verdict]:
+        verdicts: list[Verdict | None] = [None] * len(responses)
+        undecided = list(range(len(responses)))
+        for part in self._parts:
+            last = part is self._parts[-1]
+            try:
+                (column,) = await _columns([part], problem, [responses[index] for index in undecided])
+            except VerifierError:
+                if last or not self.skip_errors:
+                    raise
+                continue
+            for index, verdict in zip(undecided, column, strict=True):
+                if verdicts[index] is None or verdict.outcome != "unparseable":
+                    verdicts[index] = replace(verdict, parts={**verdict.parts, part.name: verdict.score})
+            undecided = [index for index, verdict in zip(undecided, column, strict=True) if verdict.outcome == "unparseable"]
+            if not undecided:
+                break
+        return [verdict for verdict in verdicts if verdict is not None]
+
+
+@dataclass(frozen=True, slots=True)
+class ByTag:
+    """Judges each problem with the verifier of its tag: one run on mathematics, code and choices.
+
+    `routes` is a list of `{tag, verifier, options}`; the first whose tag the problem has judges it. `default` is `{verifier, options}` for
+    all others; without it a problem with no known tag is an error that names it.
+    """
+
+    routes: Sequence[Mapping[str, Any]]
+    default: Mapping[str, Any] | None = None
+    _routes: tuple[tuple[str, Part], ...] = field(init=False, repr=False, compare=False)
+    _default: Part | None = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.routes, str | Mapping) or not self.routes:
+            raise BadOption(f"verifier 'by_tag': routes must be a list such as [{{tag: math, verifier: math}}], got {self.routes!r}")
+        routes = []
+        for index, route in enumerate(self.routes):
+            place = f"verifier 'by_tag': routes[{index}]"
+            if not isinstance(route, Mapping) or not isinstance(route.get("tag"), str):
+                raise BadOption(f"{place} must be a mapping such as {{tag: math, verifier: math, options: {{}}}}, got {route!r}")
+            routes.append((route["tag"], _read_part(place, {key: value for key, value in route.items() if key != "tag"})))
+        object.__setattr__(self, "_routes", tuple(routes))
+        default = None if self.default is None else _read_part("verifier 'by_tag': default", self.default)
+        object.__setattr__(self, "_default", default)
+
+    async def __call__(self, problem: Problem, responses: Sequence[Response]) -> list[Verdict]:
+        part = next((part for tag, part in self._routes if tag in problem.tags), self._default)
+        if part is None:
+            known = ", ".join(tag for tag, _ in self._routes)
+            has = ", ".join(problem.tags) or "none"
+            raise VerifierError(f"problem {problem.id!r} has the tags {has}, and the routes know {known}; add a route or a default")
+        (column,) = await _columns([part], problem, responses)
+        return column
+
+
 async def _judge(parts: Sequence[Part], problem: Problem, responses: Sequence[Response]) -> list[tuple[Verdict, ...]]:
     """Ask all parts at once; return, for each response, one verdict per part."""
+    return list(zip(*await _columns(parts, problem, responses), strict=True))
+
+
+async def _columns(parts: Sequence[Part], problem: Problem, responses: Sequence[Response]) -> list[list[Verdict]]:
+    """Ask all parts at once; return, for each part, one verdict per response."""
     try:
         async with asyncio.TaskGroup() as tasks:
             judging = [tasks.create_task(part.verifier(problem, responses)) for part in parts]
@@ -105,7 +182,15 @@ async def _judge(parts: Sequence[Part], problem: Problem, responses: Sequence[Re
     for part, column in zip(parts, columns, strict=True):
         if len(column) != len(responses):
             raise VerifierError(f"part {part.name!r} returned {len(column)} verdicts for {len(responses)} responses")
-    return list(zip(*columns, strict=True))
+    return columns
+
+
+def _without_weights(kind: str, given: Sequence[Mapping[str, Any]]) -> tuple[Part, ...]:
+    parts = _read_parts(kind, given)
+    for part, written in zip(parts, given, strict=True):
+        if "weight" in written:
+            raise BadOption(f"verifier {kind!r}: part {part.name!r} has a weight, but nothing is added up; use 'weighted' for a sum")
+    return parts
 
 
 def _read_parts(kind: str, given: Sequence[Mapping[str, Any]]) -> tuple[Part, ...]:

@@ -59,7 +59,7 @@ class Counters:
 class WorkerPool:
     """`num_workers` processes that serve one function of JSON values, each call with a hard deadline.
 
-    `function` is a path `package.module:name`. Calls wait in turn for a free worker; waiting does not count towards the deadline, and neither
+    `function` is a path `package.module:name`. Calls wait in turn for a free worker; waiting does not count towards the deadline, nor
     does the start of a worker, its imports included. Past the deadline the worker is killed and replaced. `memory_mib` bounds the address
     space of each.
     """

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -26,6 +27,15 @@ class ProblemSet:
     problems: list[Problem]
     num_skipped: int
     source: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReadProblem:
+    """The problem in one row, or what is wrong with the row; `number` counts as `Row.number`."""
+
+    number: int
+    problem: Problem | None
+    fault: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +68,21 @@ def load_problems(config: DataConfig) -> ProblemSet:
     pattern = _compile_pattern(config)
     problems, num_skipped = _load(config, lambda row: _read_problem(row, config.fields, pattern), lambda problem: problem.id)
     return ProblemSet(problems, num_skipped, _source(config))
+
+
+def read_problems(config: DataConfig) -> Iterator[ReadProblem]:
+    """Yield what every row holds, malformed rows included, for those who look at rows one by one; `on_bad_row` has no say.
+
+    Raises: DataError: the source is missing or unreadable as a whole. ConfigError: as `load_problems`.
+    """
+    pattern = _compile_pattern(config)
+    for row in itertools.islice(read_rows(config), config.limit):
+        try:
+            if row.fault is not None:
+                raise _BadRow(row.fault)
+            yield ReadProblem(row.number, _read_problem(row, config.fields, pattern))
+        except _BadRow as fault:
+            yield ReadProblem(row.number, None, str(fault))
 
 
 def load_demonstrations(config: DataConfig) -> DemonstrationSet:
@@ -106,7 +131,18 @@ def _load(config: DataConfig, read: Callable[[Row], T], id_of: Callable[[T], str
 def _read_problem(row: Row, fields: FieldMap, pattern: re.Pattern[str] | None) -> Problem:
     messages = _read_messages(row, fields)
     _check_last_turn(messages, fields)
-    return Problem(_read_id(row, fields), messages, _read_reference(row, fields, pattern))
+    return Problem(_read_id(row, fields), messages, _read_reference(row, fields, pattern), _read_tags(row, fields))
+
+
+def _read_tags(row: Row, fields: FieldMap) -> tuple[str, ...]:
+    if fields.tags is None:
+        return ()
+    tags = _value(row, fields.tags, "tags")
+    if isinstance(tags, str):
+        return (tags,)
+    if not isinstance(tags, Sequence) or not all(isinstance(tag, str) for tag in tags):
+        raise _BadRow(f"field {fields.tags!r} must be a text or a list of texts, but is {_short(tags)}")
+    return tuple(tags)
 
 
 def _read_demonstration(row: Row, fields: FieldMap, pattern: re.Pattern[str] | None) -> Demonstration:

@@ -22,6 +22,7 @@ from verifiers.types import Problem
 NUM_EXAMPLES = int(os.environ.get("RLVR_FUZZ_EXAMPLES", "1500"))
 SLOW_SECONDS = 5.0
 """A check in this process is over in milliseconds; with this much room only a hang fails, on any machine."""
+
 PIECES = r"""
 0 1 2 5 7 10 100 3.14 .5 1e5 1E99 1,000 12 x y z a b n f g e i E pi \pi \alpha \theta \infty + - * / ^ _ = < > ! % | , ; : . ' ( ) [ ] { }
 \{ \} \frac \dfrac \sqrt \sqrt[3] \left( \right) \cdot \times \div \pm \mp \le \ge \ne \in \cup \cap \setminus \approx \text{and} \text{or}

@@ -242,3 +242,15 @@ def test_gsm8k_solutions_are_judged_correct_and_those_of_other_problems_are_not(
     assert all(asyncio.run(scores(0)))
     # Measured: 15 of 1319 neighbours happen to share their answer.
     assert sum(asyncio.run(scores(1))) < 0.03 * len(problems)
+
+
+def test_tags_come_from_a_field_with_one_text_or_several(tmp_path: Path) -> None:
+    rows: list[object] = [
+        {"question": "1+1?", "answer": "2", "kind": "sum"},
+        {"question": "2*2?", "answer": "4", "kind": ["product", "even"]},
+    ]
+    loaded = load_problems(DataConfig(path=write(tmp_path, "rows.jsonl", rows), fields=FieldMap(tags="kind")))
+    assert [p.tags for p in loaded.problems] == [("sum",), ("product", "even")]
+    bad = write(tmp_path, "bad.jsonl", [{"question": "1+1?", "answer": "2", "kind": 3}])
+    with pytest.raises(DataError, match="'kind' must be a text or a list of texts"):
+        load_problems(DataConfig(path=bad, fields=FieldMap(tags="kind")))

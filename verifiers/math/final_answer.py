@@ -26,7 +26,8 @@ MAX_JOINED = 16
 """Of a longer run of boxes only the last counts: somebody boxed every step."""
 TAG = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
 ANNOUNCEMENT = re.compile(
-    r"(?:\bfinal\s{1,4}answer|\banswer|\bresult|\bsolution)\b\s{0,4}\**\s{0,4}(?:(?:is|are|:|=|would be|must be)\s{0,4}:?\**|(?=\\\[|\\\(|\$))\s{0,8}",
+    r"(?:\bfinal\s{1,4}answer|\banswer|\bresult|\bsolution)\b\s{0,4}\**\s{0,4}"
+    r"(?:(?:is|are|:|=|would be|must be)\s{0,4}:?\**|(?=\\\[|\\\(|\$))\s{0,8}",
     re.IGNORECASE,
 )
 LAST_WORD = re.compile(r"final answer(?: is)?:?\s", re.IGNORECASE)
@@ -199,7 +200,7 @@ def _inside(formula: re.Match[str]) -> str:
 
 
 def narrower(answer: FinalAnswer) -> list[str]:
-    """What else an announced sentence may hold, where it cannot be read as a whole: behind its last `is`, its last formula, its last number."""
+    """What else an announced sentence may hold that cannot be read as a whole: behind its last `is`, its only formula, its only number."""
     if answer.place not in ("announced", "whole", "label", "hash"):
         return []
     (text,) = answer.values

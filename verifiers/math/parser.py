@@ -910,7 +910,8 @@ def _name(node: Node) -> str:
         return str(node.value)
     if node.kind in ("multiply", "add", "negate", "list", "group", "apply", "power", "divide", "function"):
         inner = {"add": "+", "negate": "-", "multiply": "", "list": ",", "group": ","}.get(node.kind, f" {node.kind} ")
-        return f"{node.value if isinstance(node.value, str) else ''}{inner.join(_name(argument) for argument in node.args)}{'-' if node.kind == 'negate' else ''}"
+        own = node.value if isinstance(node.value, str) else ""
+        return own + inner.join(_name(argument) for argument in node.args) + ("-" if node.kind == "negate" else "")
     if node.kind == "relation":
         return "=".join(_name(argument) for argument in node.args)
     raise Unreadable("a subscript that is no name")

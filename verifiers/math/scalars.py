@@ -178,7 +178,7 @@ def _compare_at_points(first: Node, second: Node, reading: Reading) -> Match:
 
 
 def _has_even_root(node: Node) -> bool:
-    r"""Whether variables stand under a root or in a logarithm: they are then taken to be positive, so that `\\sqrt{a^2b}` is `a\\sqrt b`."""
+    r"""Whether variables stand under a root or in a logarithm: taken to be positive there, so that `\sqrt{a^2b}` is `a\sqrt b`."""
     for inner in node.walk():
         if inner.kind == "function" and inner.value in ("sqrt", "root", "ln", "log", "log_base") and inner.symbols():
             return True

@@ -1,8 +1,8 @@
 """What an expression equals: exactly, modulo large primes, or to many digits at random points. All three are bounded in time and memory.
 
 Two rational expressions are equal exactly if they agree as functions; agreement modulo a random prime of 61 bits at random points leaves a
-chance of error below 1e-15 (Schwartz 1980, doi:10.1145/322217.322225; Zippel 1979), and any size of number costs the same: `7^{1000000}` and
-`(x+1)^{5000}` are small there. Everything else is evaluated with mpmath, to 40 digits and, where two values agree, again to 200.
+chance of error below 1e-15 (Schwartz 1980, doi:10.1145/322217.322225; Zippel 1979), and any size of number costs the same: `7^{1000000}`
+and `(x+1)^{5000}` are small there. Everything else is evaluated with mpmath, to 40 digits and, where two values agree, again to 200.
 """
 
 from __future__ import annotations
@@ -229,10 +229,7 @@ def _modular_power(base: Node, exponent: Node, point: Point) -> int:
 
 
 def _integer(node: Node, point: Point) -> int:
-    """Return the whole value of an exponent or bound at this point, which must not be reduced modulo the prime.
-
-    Exponents may be towers: they are only needed modulo prime - 1, which is why Fermat's theorem does not help here; those are out of reach.
-    """
+    """Return the whole value of an exponent or bound at this point, which must not be reduced modulo the prime; towers are out of reach."""
     value = exact(substitute(node, {name: point.variable(name) for name in node.symbols()}))
     if value is None or value.denominator != 1:
         raise OutOfReach
@@ -410,7 +407,8 @@ REAL_DOMAIN: dict[str, Callable[[Any], bool]] = {
     "arctanh": lambda x: -1 < x < 1,
 }
 PLAIN = {
-    "sin": "sin", "cos": "cos", "tan": "tan", "cot": "cot", "sec": "sec", "csc": "csc", "arcsin": "asin", "arccos": "acos", "arctan": "atan",
+    "sin": "sin", "cos": "cos", "tan": "tan", "cot": "cot", "sec": "sec", "csc": "csc", "arcsin": "asin", "arccos": "acos",
+    "arctan": "atan",
     "arccot": "acot", "arcsec": "asec", "arccsc": "acsc", "sinh": "sinh", "cosh": "cosh", "tanh": "tanh", "coth": "coth", "exp": "exp",
     "ln": "log", "abs": "fabs", "floor": "floor", "ceil": "ceil", "arcsinh": "asinh", "arccosh": "acosh", "arctanh": "atanh", "sgn": "sign",
 }  # fmt: skip

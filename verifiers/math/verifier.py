@@ -30,9 +30,9 @@ class Math:
 
     extraction: where the final answer is looked for; `lenient`, the default, in an order of trust, `strict` only in `\boxed{…}` and
     `<answer>…</answer>`, which is what training should use. tolerance: the relative error allowed of a numeric answer; 0 asks for exact
-    answers, but for what docs/math-verifier.md says about decimals. deadline_seconds: for one check that needs computer algebra; past it the
-    verdict is `timeout`, with score 0. second_opinion: `math_verify` also asks the package of that name (extra `math-verify`), which never
-    decides: `Verdict.parts` holds its verdict and whether it disagrees, and the means over a step are the counts.
+    answers, but for what docs/math-verifier.md says about decimals. deadline_seconds: for one check that needs computer algebra; past
+    it the verdict is `timeout`, with score 0. second_opinion: `math_verify` also asks the package of that name (extra `math-verify`), which
+    never decides: `Verdict.parts` holds its verdict and whether it disagrees, and the means over a step are the counts.
 
     Raises GoldError where the gold answer cannot be read: that is never a score.
     """
