@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from rlvr.judge import Judge
 from verifiers.errors import VerifierError
-from verifiers.types import FinishReason, Problem
+from verifiers.types import FinishReason, Problem, Verdict
 
 FORMS = (
     "<think>\nSo it is.\n</think>\n<answer>{answer}</answer>",
@@ -50,20 +50,43 @@ class GoldCheck:
 
 def check_gold(problems: Sequence[Problem], judge: Judge) -> GoldCheck | None:
     """Judge gold and wrong answers of these problems; None where no reference holds an answer that could be written out."""
-    answered = [problem for problem in problems if isinstance(problem.reference.get("answer"), str | int | float)]
+    answered = [problem for problem in problems if has_written_gold(problem)]
     return asyncio.run(_check(answered, judge)) if answered else None
+
+
+def has_written_gold(problem: Problem) -> bool:
+    """Say whether the reference holds an answer that could be written out."""
+    return isinstance(problem.reference.get("answer"), str | int | float)
+
+
+def written_gold(problem: Problem) -> str:
+    """Return the gold answer as a response would write it."""
+    return str(problem.reference["answer"]).strip()
+
+
+async def judge_gold(problem: Problem, judge: Judge) -> list[Verdict]:
+    """Judge the gold answer of a problem written in every form of `FORMS`, in that order.
+
+    Raises: VerifierError: the verifier cannot judge by this gold answer.
+    """
+    gold = written_gold(problem)
+    return await judge(problem, [WrittenAnswer(form.format(answer=gold)) for form in FORMS])
+
+
+def nearest_to_correct(verdicts: Sequence[Verdict]) -> Verdict:
+    """Return the verdict that tells most about a rejection: the highest score, and of those one where an answer was found at all."""
+    return max(verdicts, key=lambda verdict: (verdict.score, verdict.extracted is not None))
 
 
 async def _check(problems: Sequence[Problem], judge: Judge) -> GoldCheck:
     correct_in_form = [0] * len(FORMS)
     rejected, accepted, failures = [], [], []
     for problem in problems:
-        gold = str(problem.reference["answer"]).strip()
+        gold = written_gold(problem)
         others = [str(other.reference["answer"]).strip() for other in problems]
         wrong = next(answer for answer in (*others, *WRONG_ANSWERS) if answer.casefold() != gold.casefold())
-        written = [WrittenAnswer(form.format(answer=gold)) for form in FORMS]
         try:
-            verdicts = await judge(problem, written)
+            verdicts = await judge_gold(problem, judge)
             correct = [index for index, verdict in enumerate(verdicts) if verdict.outcome == "correct"]
             wrong_verdicts = await judge(problem, [WrittenAnswer(FORMS[index].format(answer=wrong)) for index in correct])
         except VerifierError as error:
@@ -72,7 +95,7 @@ async def _check(problems: Sequence[Problem], judge: Judge) -> GoldCheck:
         for index in correct:
             correct_in_form[index] += 1
         if not correct:
-            best = max(verdicts, key=lambda verdict: verdict.score)
+            best = nearest_to_correct(verdicts)
             rejected.append(
                 f"problem '{problem.id}': gold answer {gold!r} is {best.outcome}{f' ({best.explanation})' if best.explanation else ''}"
             )

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO, get_args
+from typing import Any, TextIO
 
-from rlvr.errors import ConfigError, DataError
+from rlvr.errors import ConfigError
+from rlvr.in_order import in_order
 from rlvr.judge import Judge
+from rlvr.response_lines import Record, WrittenResponse, field_of, read_messages, read_records, read_response, to_json
 from rlvr.tracking.progress import Advance, Progress
 from verifiers.errors import VerifierError
 from verifiers.registry import build
-from verifiers.types import FinishReason, Problem, Verdict
+from verifiers.types import Problem, Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,10 @@ class VerifyJob:
     options: Mapping[str, Any]
     timeout_seconds: float = 60.0
     concurrency: int = 32
+
+    def judge(self) -> Judge:
+        """Build the verifier; raises RegistryError where there is none, or it refuses the options."""
+        return Judge(build(self.verifier, self.options), self.verifier, self.timeout_seconds, max_attempts=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,15 +51,6 @@ class Tally:
 
 
 @dataclass(frozen=True, slots=True)
-class WrittenResponse:
-    """A response as a line of a file gives it."""
-
-    text: str
-    finish_reason: FinishReason
-    num_tokens: int
-
-
-@dataclass(frozen=True, slots=True)
 class Line:
     """One line to judge: the object as it was read, the problem and the response in it."""
 
@@ -71,7 +67,7 @@ def verify_file(source: Path, output: Path, job: VerifyJob, progress: Progress) 
     if output.exists() and output.samefile(source):
         raise ConfigError(f"--output {output} is the input; give another file")
     num_lines = sum(1 for _ in read_lines(source))  # Every line is checked before the first is judged.
-    judge = Judge(build(job.verifier, job.options), job.verifier, job.timeout_seconds, max_attempts=1)
+    judge = job.judge()
     aside = output.with_name(output.name + ".new")
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
@@ -88,53 +84,34 @@ def read_lines(source: Path) -> Iterator[Line]:
 
     Raises: DataError: the file or a line is unreadable; names line and field.
     """
-    try:
-        with source.open(encoding="utf-8") as file:
-            for number, text in enumerate(file, start=1):
-                if text.strip():
-                    yield _read_line(text, f"{source}, line {number}")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{source}: not UTF-8 text: {error}") from error
-    except OSError as error:
-        raise DataError(f"{source} cannot be read: {error.strerror or error}") from error
+    return map(_read_line, read_records(source))
 
 
-def _read_line(text: str, place: str) -> Line:
-    try:
-        record = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{place}: not JSON: {error}") from error
-    if not isinstance(record, dict):
-        raise DataError(f"{place}: not a JSON object but {text.strip()[:60]!r}")
-    for field, kind, called in (("id", str | int, "text or a whole number"), ("response", str, "text"), ("reference", dict, "an object")):
-        if field not in record:
-            there = ", ".join(map(repr, record)) or "nothing"
-            raise DataError(f'{place}: the field "{field}" is missing; there are {there}')
-        if not isinstance(record[field], kind) or isinstance(record[field], bool):
-            raise DataError(f'{place}: "{field}" must be {called}, got {_short(record[field])}')
-    messages = record.get("messages") or []
-    if not isinstance(messages, list) or not all(isinstance(m, dict) and isinstance(m.get("content"), str) for m in messages):
-        raise DataError(f'{place}: "messages" must be a list of objects with role and content, got {_short(messages)}')
-    finish_reason = record.get("finish_reason") or "stop"
-    if finish_reason not in get_args(FinishReason):
-        raise DataError(f'{place}: "finish_reason" must be one of {", ".join(get_args(FinishReason))}, got {_short(finish_reason)}')
-    num_tokens = record.get("num_tokens")
-    if num_tokens is not None and (not isinstance(num_tokens, int) or isinstance(num_tokens, bool) or num_tokens < 0):
-        raise DataError(f'{place}: "num_tokens" must be a whole number, got {_short(num_tokens)}')
-    response = WrittenResponse(record["response"], finish_reason, len(record["response"].split()) if num_tokens is None else num_tokens)
-    return Line(record, Problem(str(record["id"]), tuple(messages), record["reference"]), response)
+def verdict_record(verdict: Verdict, seconds: float) -> dict[str, Any]:
+    """Return a verdict as files hold it."""
+    return {
+        "score": float(verdict.score),
+        "outcome": verdict.outcome,
+        "extracted": verdict.extracted,
+        "explanation": verdict.explanation,
+        "seconds": round(seconds, 6),
+    }
+
+
+def _read_line(record: Record) -> Line:
+    identifier = field_of(record, "id", str | int, "text or a whole number")
+    text = field_of(record, "response", str, "text")
+    reference = field_of(record, "reference", dict, "an object")
+    return Line(record.fields, Problem(str(identifier), read_messages(record), reference), read_response(record, text))
 
 
 async def _judge_all(lines: Iterator[Line], judge: Judge, concurrency: int, file: TextIO, advance: Advance) -> Tally:
-    """Judge a sliding window of lines; each is written once all before it are."""
     outcomes: Counter[str] = Counter()
     total_score, num_errors = 0.0, 0
-    window: deque[asyncio.Task[dict[str, Any]]] = deque()
 
-    async def write_first() -> None:
+    def write(result: dict[str, Any]) -> None:
         nonlocal total_score, num_errors
-        result = await window.popleft()
-        file.write(_to_json(result) + "\n")
+        file.write(to_json(result) + "\n")
         if "error" in result:
             num_errors += 1
         else:
@@ -142,13 +119,7 @@ async def _judge_all(lines: Iterator[Line], judge: Judge, concurrency: int, file
             total_score += result["verdict"]["score"]
         advance(1)
 
-    async with asyncio.TaskGroup() as tasks:
-        for line in lines:
-            window.append(tasks.create_task(_judge_line(line, judge)))
-            if len(window) >= concurrency:
-                await write_first()
-        while window:
-            await write_first()
+    await in_order(lines, lambda line: _judge_line(line, judge), write, concurrency=concurrency)
     return Tally(outcomes, total_score, num_errors)
 
 
@@ -159,28 +130,4 @@ async def _judge_line(line: Line, judge: Judge) -> dict[str, Any]:
         (verdict,) = await judge(line.problem, [line.response])
     except VerifierError as error:
         return {**kept, "error": str(error)}
-    return {**kept, "verdict": _verdict_record(verdict, time.perf_counter() - start)}
-
-
-def _verdict_record(verdict: Verdict, seconds: float) -> dict[str, Any]:
-    return {
-        "score": float(verdict.score),
-        "outcome": verdict.outcome,
-        "extracted": verdict.extracted,
-        "explanation": verdict.explanation,
-        "seconds": round(seconds, 6),
-    }
-
-
-def _to_json(record: Mapping[str, Any]) -> str:
-    text = json.dumps(record, ensure_ascii=False)
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:  # A lone surrogate can only be written escaped.
-        return json.dumps(record)
-    return text
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+    return {**kept, "verdict": verdict_record(verdict, time.perf_counter() - start)}

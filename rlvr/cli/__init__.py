@@ -1,7 +1,7 @@
 """The command `rlvr`. Commands import what they need when they run: `rlvr --help` loads neither torch nor transformers.
 
-Exit status: 0 done; 1 the run was stopped or failed; 2 a setting, file or name is wrong; 3 `rlvr verify` could not judge some lines;
-130 interrupted.
+Exit status: 0 done; 1 the run was stopped or failed; 2 a setting, file or name is wrong; 3 `rlvr verify` or `rlvr audit` could not judge
+some rows, or `rlvr verify --validate` found gold answers that cannot earn the reward; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -67,4 +67,4 @@ def _complain(error: Exception) -> None:
         typer.echo(f"error: {line}", err=True)
 
 
-from rlvr.cli import training, verifying, looking  # noqa: E402, F401, I001  Registers the commands on `app`, in the order of the help.
+from rlvr.cli import training, verifying, auditing, looking  # noqa: E402, F401, I001  Registers the commands on `app`, in the order of the help.

@@ -36,21 +36,21 @@ def print_names(kind: str) -> None:
     if table.row_count == 0:
         print(f"no {kind} are registered")
         return
-    _console().print(table)
+    new_console().print(table)
 
 
 def print_checks(checks: Sequence[Check]) -> bool:
     """Print what works on this machine; return whether something is broken."""
-    table = _table("check", "status", "detail")
+    table = new_table("check", "status", "detail")
     for check in checks:
         remedy = f"\n{check.remedy}" if check.remedy else ""
         table.add_row(check.name, Text(check.status, style=STYLES.get(check.status, "")), Text(f"{check.detail}{remedy}"))
-    _console().print(table)
+    new_console().print(table)
     return any(check.status == "broken" for check in checks)
 
 
 def _registered(registry: Registry) -> Table:
-    table = _table("name", "what it does")
+    table = new_table("name", "what it does")
     for name in registry.names():
         try:
             description = Text(_first_line(registry.get(name)))
@@ -61,7 +61,7 @@ def _registered(registry: Registry) -> Table:
 
 
 def _algorithms() -> Table:
-    table = _table("name", "advantage", "loss", "aggregation", "what it is")
+    table = new_table("name", "advantage", "loss", "aggregation", "what it is")
     for name, cls in discriminated_classes(RunConfig.model_fields["algorithm"]).items():
         fields = cls.model_fields
         values = [str(fields[key].default) for key in ("advantage", "loss", "aggregation")]
@@ -70,7 +70,7 @@ def _algorithms() -> Table:
 
 
 def _settings() -> Table:
-    table = _table("setting", "default", "allowed", "meaning")
+    table = new_table("setting", "default", "allowed", "meaning")
     for setting in describe_settings(RunConfig):
         table.add_row(*map(Text, (setting.path, setting.default, setting.allowed, setting.description)))
     return table
@@ -79,7 +79,7 @@ def _settings() -> Table:
 def _recipes() -> Table:
     from rlvr.recipe import bundled_recipes, describe_recipe
 
-    table = _table("name", "what it does")
+    table = new_table("name", "what it does")
     for name in bundled_recipes():
         table.add_row(Text(name), Text(describe_recipe(name)))
     return table
@@ -89,13 +89,15 @@ def _first_line(target: object) -> str:
     return (inspect.getdoc(target) or "").partition("\n")[0]
 
 
-def _table(*columns: str) -> Table:
+def new_table(*columns: str) -> Table:
+    """Return a table without lines, whose cells wrap."""
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column in columns:
         table.add_column(column, overflow="fold")
     return table
 
 
-def _console() -> Console:
+def new_console() -> Console:
+    """Return standard output: as wide as the terminal, or wide enough for tables in a file."""
     console = Console(highlight=False)
     return console if console.is_terminal else Console(highlight=False, width=160)
