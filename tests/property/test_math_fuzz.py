@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from verifiers.math import Math
 from verifiers.math.answers import compare
-from verifiers.math.equivalence import Rules
+from verifiers.math.quantities import Rules
 from verifiers.math.scalars import Match
 from verifiers.testing import FixedResponse
 from verifiers.types import Problem

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from verifiers.math.cleaning import clean, letters_only
-from verifiers.math.equivalence import Rules, equivalent
+from verifiers.math.equivalence import equivalent
 from verifiers.math.nodes import Node
 from verifiers.math.parser import MAX_CHARACTERS, Unreadable, parse
+from verifiers.math.quantities import Rules
 from verifiers.math.scalars import Match
 
 TOO_DEEP = "nested too deep"

@@ -8,27 +8,18 @@ closed; an unsimplified exact form is right.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from fractions import Fraction
 
+from verifiers.math.digits import approximate
+from verifiers.math.equations import COLLECTIONS, difference, is_equation, is_name, renamed_value, value_of
 from verifiers.math.matrices import matrix_value
 from verifiers.math.nodes import Node
-from verifiers.math.parser import decimal_value
+from verifiers.math.quantities import Rules, compare_quantities, compare_texts
 from verifiers.math.scalars import Match, proportional, same_value
 from verifiers.math.sets import NoSet, equal_sets, real_set
-from verifiers.math.units import parse_unit
-from verifiers.math.values import DECIMAL_DIGITS_OF_FLOAT, NoValue, approximate, exact
 
 EQUAL, DIFFERENT, UNKNOWN = Match.EQUAL, Match.DIFFERENT, Match.UNKNOWN
-COLLECTIONS = frozenset({"list", "group", "matrix", "union", "intersection", "difference", "builder", "reals", "empty", "row"})
 MAX_ITEMS = 200
-
-
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """How near is near enough: `tolerance` is relative; 0 means exact, except for what docs/math-verifier.md says of decimals."""
-
-    tolerance: float = 0.0
 
 
 def equivalent(gold: Node, answer: Node, rules: Rules) -> Match:
@@ -48,8 +39,8 @@ def equivalent(gold: Node, answer: Node, rules: Rules) -> Match:
     if gold.kind == "ratio" or answer.kind == "ratio":
         return _compare_ratios(gold, answer, rules)
     if gold.kind == "text" or answer.kind == "text":
-        return _compare_texts(gold, answer)
-    return _compare_quantities(gold, answer, rules)
+        return compare_texts(gold, answer)
+    return compare_quantities(gold, answer, rules)
 
 
 # --- spelling out
@@ -65,7 +56,7 @@ def _spelled_out(node: Node) -> Node:
         return Node(node.kind, tuple(items), node.value)
     if (
         node.kind == "relation"
-        and _is_equation(node)
+        and is_equation(node)
         and is_name(node.args[0])
         and any(n.kind == "plus_minus" for n in node.args[-1].walk())
     ):
@@ -89,76 +80,17 @@ def _with_sign(node: Node, upper: bool) -> Node:
 # --- equations
 
 
-def _is_equation(node: Node) -> bool:
-    return node.kind == "relation" and set(node.value) <= {"=", "~", "==="}  # type: ignore[arg-type]
-
-
-def is_name(node: Node) -> bool:
-    """Whether an expression names a quantity rather than computing one: `x`, `f(x)`, `a_3`, `T(10)`, `(p,q,r)`, `P(A)`."""
-    if node.kind in ("symbol", "text"):
-        return True
-    if node.kind == "constant":
-        return node.value in ("e", "i")
-    if node.kind == "apply":
-        return node.value not in ("base", "mod")
-    if node.kind == "group":
-        return all(is_name(item) for item in node.args)
-    if node.kind == "multiply":
-        return is_name(node.args[0]) and (is_name(node.args[1]) or node.args[1].kind == "number")
-    if node.kind == "unit":
-        return is_name(node.args[0])
-    if node.kind == "power":
-        return is_name(node.args[0]) and node.args[1] == Node("negate", (Node("number", (), Fraction(1)),))
-    return False
-
-
-def _computes_nothing(node: Node) -> bool:
-    """Whether a left side asks a question, as `a+b+c` or `\\frac{AB}{CD}` do, rather than stating an equation, as `2x+3` does."""
-    pending = [node]
-    found_symbol = False
-    while pending:
-        inner = pending.pop()
-        if inner.kind in ("number", "decimal"):
-            return False
-        found_symbol |= inner.kind in ("symbol", "text")
-        if inner.kind == "power":
-            pending.append(inner.args[0])
-        elif inner.kind not in ("apply", "function"):
-            pending.extend(inner.args)
-        else:
-            found_symbol = True
-    return found_symbol
-
-
-def _value_of(equation: Node) -> Node | None:
-    """The value an equation gives to what stands on its left, None where it is a statement about its variables."""
-    operands, operators = equation.args, equation.value
-    left, right = operands[0], operands[-1]
-    if operators == ("~",) and not is_name(left) and not (left.symbols() and _computes_nothing(left)):
-        return left
-    if "~" in operators and len(operands) > 2:
-        right = operands[operators.index("~")]  # type: ignore[union-attr]
-    if is_name(left):
-        return right
-    if len(operands) == 2 and is_name(right) and not left.symbols():
-        return left
-    if not left.symbols() and left.kind not in COLLECTIONS:
-        return right if same_value(left, right) is EQUAL else None
-    zero = right.kind == "number" and right.value == 0
-    return right if _computes_nothing(left) and not zero else None
-
-
 def _compare_equations(gold: Node, answer: Node, rules: Rules) -> Match | None:
     """Compare where at least one side is an equation; None where that does not settle it."""
-    if _is_equation(gold) and _is_equation(answer):
+    if is_equation(gold) and is_equation(answer):
         return _compare_two_equations(gold, answer, rules)
-    if _is_equation(answer):
-        value = _value_of(answer)
+    if is_equation(answer):
+        value = value_of(answer)
         if value is None:
             return None if _describes_set(gold) else DIFFERENT
         return equivalent(gold, value, rules)
-    if _is_equation(gold):
-        value = _value_of(gold)
+    if is_equation(gold):
+        value = value_of(gold)
         if value is None:
             return None if _describes_set(answer) and not answer.kind == "group" else DIFFERENT
         return equivalent(value, answer, rules)
@@ -166,11 +98,11 @@ def _compare_equations(gold: Node, answer: Node, rules: Rules) -> Match | None:
 
 
 def _compare_two_equations(gold: Node, answer: Node, rules: Rules) -> Match:
-    gold_value, answer_value = _value_of(gold), _value_of(answer)
+    gold_value, answer_value = value_of(gold), value_of(answer)
     if gold_value is not None and answer_value is not None:
         first, second = gold.args[0], answer.args[0]
         comparable = is_name(first) or is_name(second) or same_value(first, second) is EQUAL
-        renamed = _renamed(first, second, answer_value) if comparable else None
+        renamed = renamed_value(first, second, answer_value) if comparable else None
         if renamed is not None:
             result = equivalent(gold_value, renamed, rules)
             if result is not DIFFERENT:
@@ -178,36 +110,8 @@ def _compare_two_equations(gold: Node, answer: Node, rules: Rules) -> Match:
         elif is_name(first) and is_name(second):
             return DIFFERENT
     if len(gold.args) == len(answer.args) == 2 and not any(side.kind in COLLECTIONS for side in (*gold.args, *answer.args)):
-        return proportional(_difference(gold), _difference(answer))
+        return proportional(difference(gold), difference(answer))
     return DIFFERENT
-
-
-def _renamed(first: Node, second: Node, value: Node) -> Node | None:
-    """The second equation's value in the first's terms where both define the same thing; None where they define different things."""
-    if first == second:
-        return value
-    if first.kind == second.kind == "apply" and len(first.args) == len(second.args):
-        if all(argument.kind == "symbol" for argument in (*first.args, *second.args)):
-            names = dict(zip((str(a.value) for a in second.args), (str(a.value) for a in first.args), strict=True))
-            same_function = first.value == second.value or str(second.value) not in {
-                str(n.value) for n in value.walk() if n.kind == "apply"
-            }
-            return _with_names(value, names) if same_function else None
-    if first.kind == "symbol" and second.kind == "symbol":
-        return value if str(first.value).lower() == str(second.value).lower() else None
-    if is_name(first) and is_name(second) and first.kind == second.kind and first.kind in ("apply", "group"):
-        return value if same_value(first, second) is EQUAL else None
-    return value
-
-
-def _with_names(node: Node, names: dict[str, str]) -> Node:
-    if node.kind == "symbol":
-        return Node("symbol", (), names.get(str(node.value), str(node.value)))
-    return Node(node.kind, tuple(_with_names(argument, names) for argument in node.args), node.value) if node.args else node
-
-
-def _difference(equation: Node) -> Node:
-    return Node("add", (equation.args[0], Node("negate", (equation.args[1],))))
 
 
 # --- sets of real numbers
@@ -281,9 +185,9 @@ def _compare_inequalities(gold: Node, answer: Node) -> Match:
     if one is None or two is None or len(one) != len(two):
         return DIFFERENT
     remaining = list(two)
-    for operator, difference in one:
+    for operator, gap in one:
         for index, (other_operator, other) in enumerate(remaining):
-            if operator == other_operator and _positive_multiple(difference, other, either_sign=operator in ("!=", "=")):
+            if operator == other_operator and _positive_multiple(gap, other, either_sign=operator in ("!=", "=")):
                 del remaining[index]
                 break
         else:
@@ -429,153 +333,4 @@ def _compare_ratios(gold: Node, answer: Node, rules: Rules) -> Match:
         return _all(same_value(factor[0], other) for other in factor[1:])
     if any(node.kind == "ratio" and len(node.args) > 2 for node in (gold, answer)):
         return DIFFERENT
-    return _compare_quantities(gold, answer, rules)
-
-
-def _compare_texts(gold: Node, answer: Node) -> Match:
-    if gold.kind == answer.kind == "text":
-        return EQUAL if gold.value == answer.value else DIFFERENT
-    word, other = (gold, answer) if gold.kind == "text" else (answer, gold)
-    return EQUAL if other.kind == "symbol" and str(other.value).lower() == word.value else DIFFERENT
-
-
-# --- values with units, degrees and percent signs
-
-
-@dataclass(frozen=True, slots=True)
-class Quantity:
-    """A value without its unit, and what was taken off it."""
-
-    value: Node
-    unit: str = ""
-    percent: bool = False
-    degree: bool = False
-
-
-def _quantity(node: Node) -> Quantity:
-    quantity = Quantity(node)
-    sign = False
-    while True:
-        node = quantity.value
-        if node.kind == "unit":
-            quantity = replace(quantity, value=node.args[0], unit=quantity.unit or str(node.value))
-        elif node.kind == "percent":
-            quantity = replace(quantity, value=node.args[0], percent=True)
-        elif node.kind == "degree":
-            quantity = replace(quantity, value=node.args[0], degree=True)
-        elif node.kind == "negate" and node.args[0].kind in ("unit", "percent", "degree"):
-            quantity, sign = replace(quantity, value=node.args[0]), not sign
-        elif node.kind == "multiply" and node.args[1].kind in ("degree", "percent", "unit") and node.args[0].kind != "unit":
-            inner = node.args[1]
-            quantity = replace(quantity, value=Node(inner.kind, (Node("multiply", (node.args[0], inner.args[0])),), inner.value))
-        else:
-            break
-    return replace(quantity, value=Node("negate", (quantity.value,))) if sign else quantity
-
-
-def _compare_quantities(gold: Node, answer: Node, rules: Rules) -> Match:
-    one, two = _quantity(gold), _quantity(answer)
-    if one.degree != two.degree:
-        plain = _compare_values(one.value, two.value, rules)
-        if plain is EQUAL:
-            return plain
-        radians = [Node("degree", (q.value,)) if q.degree else q.value for q in (one, two)]
-        return _compare_values(radians[0], radians[1], rules)
-    if one.unit and two.unit:
-        converted = _converted(one, two, rules)
-        if converted is not None:
-            return converted
-    result = _compare_values(one.value, two.value, rules)
-    if result is not EQUAL and one.percent != two.percent:
-        hundredth = [Node("percent", (q.value,)) if q.percent else q.value for q in (one, two)]
-        exact_values = [Node("divide", (n.args[0], Node("number", (), Fraction(100)))) if n.kind == "percent" else n for n in hundredth]
-        return _compare_values(exact_values[0], exact_values[1], rules)
-    return result
-
-
-def _converted(one: Quantity, two: Quantity, rules: Rules) -> Match | None:
-    """Compare 5 cm with 5 m; None where one of the units is no unit we know, such as apples."""
-    first, second = parse_unit(one.unit), parse_unit(two.unit)
-    if first is None or second is None or not first.dimension or not second.dimension:
-        return None
-    if first.dimension != second.dimension:
-        return DIFFERENT
-    if first.factor == second.factor:
-        return None
-    factor = Node("number", (), second.factor / first.factor)
-    return _compare_values(one.value, Node("multiply", (two.value, factor)), rules)
-
-
-def _compare_values(gold: Node, answer: Node, rules: Rules) -> Match:
-    if gold.kind == "text" or answer.kind == "text":
-        return _compare_texts(gold, answer)
-    if gold.kind == "apply" and gold.value == "base":
-        # The numeral is what was asked for, not its value; the base may go without saying.
-        return EQUAL if answer in (gold, gold.args[0]) else DIFFERENT
-    result = same_value(gold, answer)
-    if result is EQUAL or gold.symbols() or answer.symbols():
-        return result
-    if _near(gold, answer, rules):
-        return EQUAL
-    return result
-
-
-def _near(gold: Node, answer: Node, rules: Rules) -> bool:
-    r"""Whether a decimal says the value as well as it was asked for.
-
-    A printed float (ten significant digits or more) stands for what it approximates. A gold decimal of three significant digits or more
-    accepts an exact answer that rounds to it. A shorter decimal for an exact gold is another number, unless `tolerance` allows it.
-    """
-    one, two = approximate(gold, {}), approximate(answer, {})
-    if one is None or two is None:
-        return False
-    gap = abs(one - two)
-    if rules.tolerance and gap <= Fraction(repr(rules.tolerance)) * abs(one):
-        return True
-    gold_literal, answer_literal = _literal(gold), _literal(answer)
-    if answer_literal is not None and _significant(answer_literal) >= DECIMAL_DIGITS_OF_FLOAT and "." in answer_literal:
-        if gap <= abs(one) / 10 ** (DECIMAL_DIGITS_OF_FLOAT - 1):
-            return True
-        return gold_literal is not None and "." in gold_literal and _significant(gold_literal) >= 3 and gap <= _half_step(gold_literal)
-    if gold_literal is None or "." not in gold_literal or decimal_value(gold_literal).denominator == 1:
-        return False
-    if _significant(gold_literal) >= DECIMAL_DIGITS_OF_FLOAT and gap <= abs(one) / 10 ** (DECIMAL_DIGITS_OF_FLOAT - 1):
-        return True
-    return answer_literal is None and _significant(gold_literal) >= 3 and gap <= _half_step(gold_literal)
-
-
-def _literal(node: Node) -> str | None:
-    """The digits of a value written as a plain number, None of an expression."""
-    if node.kind == "negate":
-        return _literal(node.args[0])
-    if node.kind == "decimal":
-        return str(node.value)
-    if node.kind == "number":
-        return str(node.value)
-    if node.kind == "divide" and node.args[1] == Node("number", (), Fraction(100)):  # a percentage, read as its share
-        inner = _literal(node.args[0])
-        return None if inner is None else _shifted(inner)
-    return None
-
-
-def _shifted(literal: str) -> str:
-    digits, _, exponent = literal.partition("e")
-    return f"{digits if '.' in digits else digits + '.'}e{int(exponent or 0) - 2}"
-
-
-def _significant(literal: str) -> int:
-    return len(literal.partition("e")[0].replace(".", "").lstrip("0"))
-
-
-def _half_step(literal: str) -> Fraction:
-    digits, _, exponent = literal.partition("e")
-    decimals = len(digits.partition(".")[2])
-    return Fraction(1, 2) * Fraction(10) ** (int(exponent or 0) - decimals)
-
-
-def value_or_none(node: Node) -> Fraction | None:
-    """Return the exact rational value of a constant, None of anything else."""
-    try:
-        return exact(node)
-    except NoValue:
-        return None
+    return compare_quantities(gold, answer, rules)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
@@ -71,3 +71,12 @@ def number(value: Fraction | int) -> Node:
 
 ZERO, ONE, TWO = number(0), number(1), number(2)
 INFINITY = Node("constant", (), "infinity")
+
+
+def substitute(node: Node, values: Mapping[str, int]) -> Node:
+    """Return the expression with whole numbers in place of variables."""
+    if node.kind == "symbol":
+        return number(values[str(node.value)]) if str(node.value) in values else node
+    if not node.args:
+        return node
+    return Node(node.kind, tuple(substitute(argument, values) for argument in node.args), node.value)

@@ -12,22 +12,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from verifiers.math.digits import Surroundings, context, evaluate
+from verifiers.math.exact import NoValue, OutOfReach, exact
+from verifiers.math.modular import PRIMES, Point, modular
 from verifiers.math.nodes import INFINITY, Node
-from verifiers.math.values import (
-    NUM_ATTEMPTS,
-    NUM_POINTS,
-    PRIMES,
-    NoValue,
-    OutOfReach,
-    Point,
-    Surroundings,
-    context,
-    evaluate,
-    exact,
-    modular,
-)
 
 DIGITS, CONFIRMING_DIGITS = 40, 200
+NUM_POINTS = 4
+NUM_ATTEMPTS = 14
 
 
 class Match(enum.Enum):

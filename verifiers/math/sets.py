@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from verifiers.math.digits import Surroundings, context, evaluate
+from verifiers.math.exact import NoValue, OutOfReach
 from verifiers.math.nodes import INFINITY, Node
-from verifiers.math.values import NoValue, OutOfReach, Surroundings, context, evaluate
 
 DIGITS = 40
 FLIPPED = {"<": ">", ">": "<", "<=": ">=", ">=": "<=", "!=": "!=", "=": "="}

@@ -8,8 +8,8 @@ from fractions import Fraction
 from typing import Any
 
 from verifiers.math.answers import TOO_DEEP, compare, read
-from verifiers.math.equivalence import Rules
 from verifiers.math.nodes import Node
+from verifiers.math.quantities import Rules
 from verifiers.math.scalars import Match
 from verifiers.workers import shared_pool
 
@@ -80,7 +80,7 @@ def _to_sympy(node: Node) -> Any:
     """Build the sympy expression node by node; sympy's own parser never sees a text."""
     import sympy
 
-    from verifiers.math.parser import decimal_value
+    from verifiers.math.literals import decimal_value
 
     kind = node.kind
     if kind in ("number", "decimal"):

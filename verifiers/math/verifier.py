@@ -15,8 +15,8 @@ from verifiers.errors import GoldError
 from verifiers.extraction import Extraction, check_extraction
 from verifiers.gold import gold_answer, no_answer
 from verifiers.math.answers import TOO_DEEP, Reading, compare, read, unwrapped
-from verifiers.math.equivalence import Rules
 from verifiers.math.final_answer import FinalAnswer, final_answer, narrower
+from verifiers.math.quantities import Rules
 from verifiers.math.scalars import Match
 from verifiers.math.second_opinion import SecondOpinion
 from verifiers.math.symbolic import Symbolic, needs_algebra
