@@ -256,6 +256,6 @@ def test_resuming_nothing_is_one_line_and_status_2(tmp_path: Path) -> None:
     assert result.stderr.startswith(f"error: --resume {tmp_path}/nowhere: there is no such folder")
 
 
-@pytest.mark.parametrize("command", ["train", "sft", "verify", "show", "list", "doctor"])
+@pytest.mark.parametrize("command", ["train", "sft", "verify", "audit", "show", "list", "doctor"])
 def test_every_command_teaches_by_example(command: str) -> None:
     assert f"rlvr {command}" in rlvr(command, "--help").stdout.partition("Example")[2]

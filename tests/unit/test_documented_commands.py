@@ -14,9 +14,11 @@ from typer.testing import CliRunner
 
 from rlvr.algorithms import GrpoConfig
 from rlvr.cli import app
+from rlvr.cli.verifying import GOLD_VERIFIER
 from rlvr.config import DataConfig, LoraConfig, ModelConfig, RunConfig, SftConfig, VerifierConfig
 from rlvr.config_files import read_options, resolve, write_yaml
 from rlvr.recipe import bundled_recipes, plan
+from rlvr.validate import DATA_PREFIX, ValidateSettings
 from verifiers.registry import build
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -35,7 +37,7 @@ def command_lines() -> Iterator[tuple[str, str]]:
         for line in [*"\n".join(blocks).splitlines(), *(" ".join(code.split()) for code in inline)]:
             if line.strip().startswith("rlvr ") and not GRAMMAR.search(line.strip()):
                 yield page.name, line.strip()
-    for command in ("train", "sft", "verify", "show", "list", "doctor"):
+    for command in ("train", "sft", "verify", "audit", "show", "list", "doctor"):
         shown = COMMANDS.commands[command].help or ""
         yield from (("--help", line) for line in map(str.strip, shown.splitlines()) if line.startswith("rlvr "))
     for recipe in RECIPES:
@@ -83,7 +85,11 @@ def test_a_documented_command_is_accepted(page: str, line: str, tmp_path: Path, 
     command, given = parse(line)
     if command in ("train", "sft"):
         plan(RunConfig if command == "train" else SftConfig, given["source"], given["overrides"] or [], given["resume"])
-    elif command == "verify":
+    elif command == "verify" and given["validate"] is not None:
+        arguments = [given["source"], *(given["options"] or [])] if given["source"] else []
+        resolve(ValidateSettings, {"data": {"path": given["validate"]}}, [text for text in arguments if text.startswith(DATA_PREFIX)])
+        build(given["verifier"] or GOLD_VERIFIER, read_options([text for text in arguments if not text.startswith(DATA_PREFIX)]))
+    elif command in ("verify", "audit") and ":" not in given["verifier"]:
         build(given["verifier"], read_options(given["options"] or []))
     elif command in ("list", "doctor"):
         arguments = [command, *([given["kind"].value] if command == "list" else ["--help"])]
