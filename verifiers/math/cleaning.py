@@ -93,9 +93,10 @@ TRANSLATION = str.maketrans(CHARACTERS)
 # Commands that only say how large or where something is drawn.
 LAYOUT = re.compile(
     r"\\(?:left|right|bigl|bigr|Bigl|Bigr|biggl|biggr|Biggl|Biggr|bigg|Bigg|big|Big|displaystyle|textstyle|scriptstyle|limits|nolimits"
-    r"|phantom\s?\{[^{}]{0,40}\}|hspace\s?\{[^{}]{0,20}\}|mathstrut|strut|boldsymbol|bm|rm|bf|it)(?![A-Za-z])"
+    r"|phantom\s?\{[^{}]{0,40}\}|hspace\s?\{[^{}]{0,20}\}|mathstrut|strut|boldsymbol|bm|rm|bf|it|therefore)(?![A-Za-z])"
 )
 EMPTY_BRACKET = re.compile(r"\\(?:left|right)\s{0,4}\.")
+NEXT_EQUATION = re.compile(r"\\q?quad\s{0,9}(?=[A-Za-z][A-Za-z0-9_{}]{0,9}\s{0,9}=)")
 SPACES = re.compile(r"(?<!\\)\\(?:[ ;:>]|quad(?![A-Za-z])|qquad(?![A-Za-z])|enspace(?![A-Za-z])|thinspace(?![A-Za-z]))|~")
 DELIMITERS = re.compile(r"\\[()\[\]]|(?<!\\)\$+")
 FRACTIONS = re.compile(r"\\[dtc]frac(?![A-Za-z])")
@@ -105,6 +106,7 @@ THIN = re.compile(r"(?<=[0-9])\\,(?=[0-9]{3}(?![0-9]))")
 THIN_COMMA = re.compile(r",\s*\\!\s*|\{,\}\s*(?=[0-9]{3})")
 BLANK_THOUSANDS = re.compile(r"(?<![0-9.,])[0-9]{1,3}(?: [0-9]{3})+(?![0-9])")
 REPEATING = re.compile(r"([0-9]{0,30})\.([0-9]{0,30})\\(?:overline|bar|dot|overbar)\s?(?:\{([0-9]{1,30})\}|([0-9]))")
+LEADING_SIGN = re.compile(r"\A(?:=|\\approx(?![A-Za-z]))\s*")
 TRAILING = " \t\r\n.,;:"
 HTML_POWER = re.compile(r"<sup>([^<>]{1,20})</sup>")
 
@@ -117,7 +119,7 @@ def clean(text: str) -> str:
         text = unicodedata.normalize("NFC", text.translate(TRANSLATION))
     if "\\" in text or "$" in text or "{" in text or "~" in text or "<" in text:
         text = _clean_latex(text)
-    text = text.lstrip(" \t\r\n,;:").rstrip(TRAILING)
+    text = LEADING_SIGN.sub("", text.lstrip(" \t\r\n,;:").rstrip(TRAILING))
     if text.endswith("\\"):
         text = text.rstrip("\\" + TRAILING)
     if " " in text:
@@ -130,7 +132,7 @@ def _clean_latex(text: str) -> str:
     text = (DOUBLED_KNOWN if "\\begin" in text else DOUBLED).sub(r"\\", text)
     text = THIN.sub(",", THIN_COMMA.sub(",", text))
     text = text.replace("\\!", "").replace("\\,", " ").replace("\\%", "%").replace("{%}", "%")
-    text = SPACES.sub(" ", text)
+    text = SPACES.sub(" ", NEXT_EQUATION.sub(", ", text))
     text = DELIMITERS.sub(" ", text)
     text = LAYOUT.sub(" ", EMPTY_BRACKET.sub(" ", text))
     return REPEATING.sub(_as_fraction, FRACTIONS.sub(r"\\frac", text))

@@ -6,7 +6,7 @@ from verifiers.math.cursor import Cursor
 from verifiers.math.lexer import Token, Unreadable
 from verifiers.math.literals import name_of
 from verifiers.math.nodes import ONE, TWO, Node, number
-from verifiers.math.vocabulary import ALIASES, CONSTANT_WORDS, FUNCTIONS, GREEK, INVERSES, MATRICES, OTHER_SYMBOLS
+from verifiers.math.vocabulary import ALIASES, CONSTANT_WORDS, ENVIRONMENTS_OF_SYSTEMS, FUNCTIONS, GREEK, INVERSES, MATRICES, OTHER_SYMBOLS
 
 
 class Commands(Cursor):
@@ -70,6 +70,12 @@ class Commands(Cursor):
     def _set(self) -> Node:
         if self.accept("}"):
             return Node("empty")
+        if self._environment_ahead():
+            # `\\left\\{\\begin{array}…\\end{array}\\right.`: a system of equations.
+            system = self._atom()
+            if not self.accept("}") and system.kind == "matrix" and all(len(row.args) == 1 for row in system.args):
+                return Node("list", tuple(row.args[0] for row in system.args))
+            return system
         bars, self.bars, conditions, self.conditions = self.bars, 0, self.conditions, 1
         node = self.items()
         if self.next_is("|", "mid", ":"):
@@ -80,6 +86,10 @@ class Commands(Cursor):
         if node.kind == "builder":
             return node
         return Node("group", node.args if node.kind == "list" else (node,), "{}")
+
+    def _environment_ahead(self) -> bool:
+        token = self.peek()
+        return token is not None and token.kind == "command" and token.text in ENVIRONMENTS_OF_SYSTEMS
 
     def _fenced(self, name: str) -> Node:
         node = self.items()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from fractions import Fraction
 
+from verifiers.math.digits import approximate
+from verifiers.math.literals import decimal_value
 from verifiers.math.nodes import Node
 from verifiers.math.scalars import Match, same_value
 
@@ -26,7 +28,7 @@ def is_name(node: Node) -> bool:
     if node.kind == "group":
         return all(is_name(item) for item in node.args)
     if node.kind == "multiply":
-        return is_name(node.args[0]) and (is_name(node.args[1]) or node.args[1].kind == "number")
+        return is_name(node.args[0]) and (is_name(node.args[1]) or node.args[1].kind in ("number", "relation"))
     if node.kind == "unit":
         return is_name(node.args[0])
     if node.kind == "power":
@@ -58,6 +60,10 @@ def value_of(equation: Node) -> Node | None:
     left, right = operands[0], operands[-1]
     if operators == ("~",) and not is_name(left) and not (left.symbols() and _computes_nothing(left)):
         return left
+    if len(operands) > 2 and _only_rounds(operands[-2], right):
+        right = operands[-2]
+    elif len(operands) == 2 and _only_rounds(left, right):
+        return left
     if "~" in operators and len(operands) > 2:
         right = operands[operators.index("~")]  # type: ignore[union-attr]
     if is_name(left):
@@ -68,6 +74,21 @@ def value_of(equation: Node) -> Node | None:
         return right if same_value(left, right) is Match.EQUAL else None
     zero = right.kind == "number" and right.value == 0
     return right if _computes_nothing(left) and not zero else None
+
+
+def _only_rounds(value: Node, decimal: Node) -> bool:
+    r"""Whether a decimal behind an equals sign gives a constant before it in short: `\frac{1}{3} = 0.333`."""
+    if decimal.kind != "decimal" or value.kind == "decimal" or value.symbols():
+        return False
+    exactly, written = approximate(value, {}), decimal_value(str(decimal.value))
+    decimals = len(str(decimal.value).partition("e")[0].partition(".")[2])
+    return exactly is not None and exactly != written and abs(exactly - written) <= Fraction(1, 10**decimals)
+
+
+def names_a_value(equation: Node) -> bool:
+    """Whether the left side is a name or a ratio of names, or the right side is a name for a constant on the left."""
+    left = equation.args[0]
+    return is_name(left) or not left.symbols() or (left.kind in ("ratio", "divide") and all(is_name(part) for part in left.args))
 
 
 def renamed_value(first: Node, second: Node, value: Node) -> Node | None:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 
 from verifiers.math.digits import approximate
-from verifiers.math.equations import COLLECTIONS, difference, is_equation, is_name, renamed_value, value_of
+from verifiers.math.equations import COLLECTIONS, difference, is_equation, is_name, names_a_value, renamed_value, value_of
 from verifiers.math.matrices import matrix_value
 from verifiers.math.nodes import Node
 from verifiers.math.quantities import Rules, compare_quantities, compare_texts
@@ -48,6 +48,9 @@ def equivalent(gold: Node, answer: Node, rules: Rules) -> Match:
 
 def _spelled_out(node: Node) -> Node:
     """Write both readings of a plus-minus sign as a list, open a list of one, and merge lists within lists."""
+    if node.kind == "list" and any(_is_qualifier(item) for item in node.args):
+        kept = [item for item in node.args if not _is_qualifier(item)]
+        node = kept[0] if len(kept) == 1 else Node("list", tuple(kept)) if kept else node
     if node.kind in ("list", "group") and not (node.kind == "group" and node.value != "{}"):
         items: list[Node] = []
         for item in node.args:
@@ -66,6 +69,13 @@ def _spelled_out(node: Node) -> Node:
     if node.kind not in COLLECTIONS and node.kind != "relation" and any(inner.kind == "plus_minus" for inner in node.walk()):
         return Node("list", (_with_sign(node, True), _with_sign(node, False)))
     return node
+
+
+def _is_qualifier(node: Node) -> bool:
+    r"""`k \in \mathbb{Z}`: says what a parameter is, and nothing of the answer."""
+    if node.kind != "relation" or node.value != ("in",) or node.args[0].kind not in ("symbol", "list"):
+        return False
+    return str(node.args[1].value) in ("set Z", "set N", "Z", "N", "set Q")
 
 
 def _with_sign(node: Node, upper: bool) -> Node:
@@ -90,7 +100,8 @@ def _compare_equations(gold: Node, answer: Node, rules: Rules) -> Match | None:
             return None if _describes_set(gold) else DIFFERENT
         return equivalent(gold, value, rules)
     if is_equation(gold):
-        value = value_of(gold)
+        # `x+y=1` as gold states an equation, which is not answered by 1.
+        value = value_of(gold) if names_a_value(gold) else None
         if value is None:
             return None if _describes_set(answer) and not answer.kind == "group" else DIFFERENT
         return equivalent(value, answer, rules)
@@ -232,14 +243,20 @@ def _compare_collections(gold: Node, answer: Node, rules: Rules) -> Match:
         return UNKNOWN
     if gold.kind == "group" and gold.value != "{}" and answer.kind == "list":
         # A tuple whose brackets were left out, or whose entries were named.
-        return _in_order(gold.args, answer.args, rules) if gold.value == "()" else DIFFERENT
+        return _in_order(gold.args, answer.args, rules) if gold.value == "()" and _may_be_tuple(answer) else DIFFERENT
     if answer.kind == "group" and answer.value != "{}" and len(one) > 1:
-        return _in_order(gold.args, answer.args, rules) if answer.value == "()" else DIFFERENT
+        return _in_order(gold.args, answer.args, rules) if answer.value == "()" and _may_be_tuple(gold) else DIFFERENT
     if (gold.kind == "group" and gold.value != "{}") or (answer.kind == "group" and answer.value != "{}"):
         return DIFFERENT
     if gold.kind == "group" or answer.kind == "group":
         one, two = _distinct(one, rules), _distinct(two, rules)
     return _unordered(one, two, rules)
+
+
+def _may_be_tuple(items: Node) -> bool:
+    """Whether a list without brackets may be one point: not alternatives, and no name twice."""
+    names = [item.args[0] for item in items.args if is_equation(item)]
+    return items.value != "or" and len(names) == len(set(names))
 
 
 def _as_tuple(node: Node) -> Node:

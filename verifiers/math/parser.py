@@ -56,9 +56,10 @@ class Parser(Operands):
     def items(self) -> Node:
         """A list without brackets, or its only item. Semicolons bind weaker than commas."""
         groups: list[list[Node]] = [[]]
+        alternatives = False
         while True:
-            while self._separator():
-                pass
+            while self._separator_ahead():
+                alternatives |= self.take().text.strip(" ,").lower() == "or" and bool(groups[-1])
             if groups[-1] and self._clause_ahead():
                 self.at = len(self.tokens)
             if self.peek() is None or self.next_is(")", "]", "}", "\\}", "&", "\\", "end cases", "end aligned", "end array"):
@@ -77,7 +78,7 @@ class Parser(Operands):
             items = [group[0] if len(group) == 1 else Node("group", tuple(group), "()") for group in groups]
         else:
             items = [item for group in groups for item in group]
-        return items[0] if len(items) == 1 else Node("list", tuple(items))
+        return items[0] if len(items) == 1 else Node("list", tuple(items), "or" if alternatives else "")
 
     def relation(self) -> Node:
         """Operands with `=`, `<`, `in`, … between them."""
@@ -164,7 +165,10 @@ class Parser(Operands):
                 node = self._unit(node)
             elif self._factor_ahead():
                 # `1/2 x` reads as (1/2) x, and so does `1/2x`.
-                node = Node("multiply", (node, self._power()))
+                factor = self._power()
+                # `k\\pi (k \\in \\mathbb{Z})`: what is in brackets only qualifies.
+                qualifies = factor.kind == "relation" and factor.value == ("in",)
+                node = node if qualifies else Node("multiply", (node, factor))
             elif self.accept("pmod", "bmod") or self._word_ahead("mod"):
                 if self._word_ahead("mod"):
                     self.at += 1

@@ -7,9 +7,9 @@ from fractions import Fraction
 
 from verifiers.math.digits import approximate
 from verifiers.math.literals import decimal_value
-from verifiers.math.nodes import Node
+from verifiers.math.nodes import Node, number
 from verifiers.math.scalars import Match, same_value
-from verifiers.math.units import parse_unit
+from verifiers.math.units import parse_unit, scale_and_unit
 
 EQUAL, DIFFERENT = Match.EQUAL, Match.DIFFERENT
 FLOAT_DIGITS = 10
@@ -46,7 +46,9 @@ def _quantity(node: Node) -> Quantity:
     while True:
         node = quantity.value
         if node.kind == "unit":
-            quantity = replace(quantity, value=node.args[0], unit=quantity.unit or str(node.value))
+            scale, unit = scale_and_unit(str(node.value))
+            value = node.args[0] if scale == 1 else Node("multiply", (node.args[0], number(scale)))
+            quantity = replace(quantity, value=value, unit=quantity.unit or unit)
         elif node.kind == "percent":
             quantity = replace(quantity, value=node.args[0], percent=True)
         elif node.kind == "degree":

@@ -72,6 +72,8 @@ def _pieces(node: Node) -> Sequence[Piece]:
         if low > high:
             raise NoSet
         brackets = str(node.value)
+        if low == high and brackets != "[]":
+            raise NoSet  # A pair of equal numbers; nobody writes the empty set so.
         return [Piece(low, brackets[0] == "[" and mp.isfinite(low), high, brackets[1] == "]" and mp.isfinite(high))]
     if node.kind == "union":
         return [*_pieces(node.args[0]), *_pieces(node.args[1])]

@@ -60,6 +60,7 @@ TABLE: dict[str, tuple[Fraction, str]] = {
 AMBIGUOUS = frozenset("mghsnjwvl") | {"in", "a", "min", "day", "pa", "ms"}
 """Names that are units only where they are set as text: `5 m` may be five times m."""
 
+SCALES = {"hundred": 10**2, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 PART = re.compile(r"([a-z]+)\.?\s*(?:\^\s*\{?\s*(-?[0-9])\s*\}?|([0-9])(?![0-9]))?")
 SQUARE = re.compile(r"\b(sq|square|cubic)\.?\s+([a-z]+)")
 
@@ -75,6 +76,13 @@ class Unit:
 def is_unit(word: str) -> bool:
     """Return whether a word, in the middle of a formula, is the name of a unit and nothing else."""
     return word.lower() in TABLE and word.lower() not in AMBIGUOUS
+
+
+def scale_and_unit(text: str) -> tuple[int, str]:
+    """Take a word of number off a unit: `million dollars` is 1000000 and `dollars`."""
+    word, _, rest = text.strip().partition(" ")
+    scale = SCALES.get(word.lower())
+    return (1, text) if scale is None else (scale, rest)
 
 
 def parse_unit(text: str) -> Unit | None:

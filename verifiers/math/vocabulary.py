@@ -33,6 +33,7 @@ CLAUSES = ("for all", "for every", "for any", "for each", "for some integer", "f
 SEPARATORS = frozenset({"and", "or", "&", "and/or", "or else"})
 CONSTANT_WORDS = {"pi": "pi", "infty": "infinity", "infinity": "infinity", "inf": "infinity", "oo": "infinity", "i": "i", "e": "e"}
 MATRICES = frozenset({"matrix", "pmatrix", "bmatrix", "Bmatrix", "smallmatrix", "array"})
+ENVIRONMENTS_OF_SYSTEMS = frozenset({"begin array", "begin aligned", "begin matrix", "begin cases"})
 CLOSERS = {"(": ")]", "[": ")]"}
 ORDINALS = ("th", "st", "nd", "rd")
 UNKNOWN_FUNCTIONS = frozenset("fgh")
