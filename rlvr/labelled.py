@@ -11,7 +11,17 @@ from pathlib import Path
 from typing import Any
 
 from rlvr.errors import DataError
-from rlvr.response_lines import Record, WrittenResponse, field_of, fields_there, read_messages, read_records, read_response, short_repr
+from rlvr.response_lines import (
+    Record,
+    WrittenResponse,
+    field_of,
+    fields_there,
+    read_messages,
+    read_records,
+    read_response,
+    read_tags,
+    short_repr,
+)
 from verifiers.types import Message, Problem
 
 BARE_ANSWER = "\\boxed{{{answer}}}"
@@ -60,7 +70,7 @@ def _read_row(record: Record, by: str) -> LabelledRow:
     if label is not None and not isinstance(label, bool):
         raise DataError(f'{record.place}: "label" must be true, false or null, got {short_repr(label)}')
     identifier = fields.get("id")
-    problem = Problem(str(record.number if identifier is None else identifier), _messages(record), _reference(record))
+    problem = Problem(str(record.number if identifier is None else identifier), _messages(record), _reference(record), read_tags(record))
     group = fields.get(by)
     return LabelledRow(fields, problem, read_response(record, _response_text(record)), label, NO_GROUP if group is None else str(group))
 

@@ -75,6 +75,15 @@ def read_messages(record: Record) -> tuple[Message, ...]:
     return tuple(messages)
 
 
+def read_tags(record: Record) -> tuple[str, ...]:
+    """Return the problem's `tags`, a text or a list of texts; none where the field is absent or null."""
+    tags = record.fields.get("tags") or []
+    tags = [tags] if isinstance(tags, str) else tags
+    if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
+        raise DataError(f'{record.place}: "tags" must be a text or a list of texts, got {short_repr(tags)}')
+    return tuple(tags)
+
+
 def read_response(record: Record, text: str) -> WrittenResponse:
     """Return the text as a response, with the line's `finish_reason` ("stop" if absent) and `num_tokens` (its words if absent)."""
     finish_reason = record.fields.get("finish_reason") or "stop"

@@ -108,7 +108,7 @@ def data_settings(dataset: str, overrides: Sequence[str]) -> tuple[DataConfig, t
     if "id" not in given and all(values.get("id") is not None for values in samples):
         guessed["id"] = "id"
     fields = FieldMap.model_validate({**config.fields.model_dump(include=given), **guessed})
-    for purpose in ("question", "messages", "answer", "reference", "id"):
+    for purpose in ("question", "messages", "answer", "reference", "id", "tags"):
         name = getattr(fields, purpose)
         if purpose in given and name is not None and name not in names:
             raise DataError(f"{config.path}: no row has the field data.fields.{purpose}={name}; there are {_listed(names)}")

@@ -13,7 +13,7 @@ from typing import Any, TextIO
 from rlvr.errors import ConfigError
 from rlvr.in_order import in_order
 from rlvr.judge import Judge
-from rlvr.response_lines import Record, WrittenResponse, field_of, read_messages, read_records, read_response, to_json
+from rlvr.response_lines import Record, WrittenResponse, field_of, read_messages, read_records, read_response, read_tags, to_json
 from rlvr.tracking.progress import Advance, Progress
 from verifiers.errors import VerifierError
 from verifiers.registry import build
@@ -102,7 +102,8 @@ def _read_line(record: Record) -> Line:
     identifier = field_of(record, "id", str | int, "text or a whole number")
     text = field_of(record, "response", str, "text")
     reference = field_of(record, "reference", dict, "an object")
-    return Line(record.fields, Problem(str(identifier), read_messages(record), reference), read_response(record, text))
+    problem = Problem(str(identifier), read_messages(record), reference, read_tags(record))
+    return Line(record.fields, problem, read_response(record, text))
 
 
 async def _judge_all(lines: Iterator[Line], judge: Judge, concurrency: int, file: TextIO, advance: Advance) -> Tally:

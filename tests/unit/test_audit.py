@@ -110,6 +110,15 @@ def test_the_question_is_passed_on_where_a_row_has_one(tmp_path: Path) -> None:
     assert [row.problem.id for row in read_labelled(path, "kind")] == ["1", "2", "3"]  # without an id: the line
 
 
+def test_tags_choose_the_verifier(tmp_path: Path) -> None:
+    # 4.0 is the number 4, but not the same text.
+    rows = [{"gold": "4", "answer": "4.0", "label": True, "tags": tags} for tags in ("number", ["other", "text"])]
+    routes = [{"tag": "number", "verifier": "numeric"}, {"tag": "text", "verifier": "exact_match"}]
+    audit = audited(tmp_path, *rows, verifier="by_tag", routes=routes)
+    assert audit.total.false_negatives == Share(1, 2) and audit.num_errors == 0
+    assert audit.disagreements[0].row.problem.tags == ("other", "text")
+
+
 ROW = {"gold": "4", "answer": "4", "label": True}
 
 

@@ -111,6 +111,7 @@ def test_lines_that_cannot_be_judged_carry_an_error_and_the_status_is_3(tmp_path
         (answer("x", "r", "4", messages=["hi"]), 'line 2: "messages" must be a list of objects'),
         (answer("x", "r", "4", finish_reason="eos"), 'line 2: "finish_reason" must be one of stop, length, aborted'),
         (answer("x", "r", "4", num_tokens=-1), 'line 2: "num_tokens" must be a whole number'),
+        (answer("x", "r", "4", tags=[1]), 'line 2: "tags" must be a text or a list of texts, got [1]'),
     ],
 )
 def test_an_unreadable_line_is_named_before_anything_is_judged(tmp_path: Path, line: object, message: str) -> None:
