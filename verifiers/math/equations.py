@@ -102,11 +102,13 @@ def renamed_value(first: Node, second: Node, value: Node) -> Node | None:
                 str(n.value) for n in value.walk() if n.kind == "apply"
             }
             return _with_names(value, names) if same_function else None
-    if first.kind == "symbol" and second.kind == "symbol":
+    if "apply" in (first.kind, second.kind) and is_name(first) and is_name(second) and first.kind != second.kind:
+        return value  # `y=2x` and `f(x)=2x`
+    if not is_name(first) or not is_name(second):
+        return value if is_name(first) and _computes_nothing(second) else None
+    if {first.kind, second.kind} <= {"symbol", "constant", "text"}:
         return value if str(first.value).lower() == str(second.value).lower() else None
-    if is_name(first) and is_name(second) and first.kind == second.kind and first.kind in ("apply", "group"):
-        return value if same_value(first, second) is Match.EQUAL else None
-    return value
+    return value if same_value(first, second) is Match.EQUAL else None
 
 
 def _with_names(node: Node, names: dict[str, str]) -> Node:

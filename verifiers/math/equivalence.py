@@ -112,8 +112,7 @@ def _compare_two_equations(gold: Node, answer: Node, rules: Rules) -> Match:
     gold_value, answer_value = value_of(gold), value_of(answer)
     if gold_value is not None and answer_value is not None:
         first, second = gold.args[0], answer.args[0]
-        comparable = is_name(first) or is_name(second) or same_value(first, second) is EQUAL
-        renamed = renamed_value(first, second, answer_value) if comparable else None
+        renamed = renamed_value(first, second, answer_value)
         if renamed is not None:
             result = equivalent(gold_value, renamed, rules)
             if result is not DIFFERENT:
