@@ -26,7 +26,7 @@ def print_rejected(rejected: Sequence[Rejected], show: int) -> None:
             # An id that only repeats the row number says nothing.
             name = "" if row.id is None or row.id == str(row.row) else row.id
             cells = (str(row.row), shorten(name, 40), shorten(row.gold or "", GOLD_CHARACTERS), row.outcome)
-            table.add_row(*map(Text, (*cells, shorten(row.explanation, WHY_CHARACTERS))))
+            table.add_row(*map(Text, (*cells, _reason(row.explanation, row.id or ""))))
         console.print(table)
     if len(rejected) > show:
         console.print(f"… and {len(rejected) - show} more: --show {len(rejected)} prints all, --output FILE.jsonl writes them")
@@ -35,12 +35,12 @@ def print_rejected(rejected: Sequence[Rejected], show: int) -> None:
 def print_audit(audit: Audit, *, by: str, show: int, concurrency: int) -> None:
     """Print the scores by group and in total, the first rows that disagree, and the latencies."""
     console = new_console()
-    table = new_table(by, "n", "accuracy", "false positives", "false negatives", "not judged", "unparseable")
+    table = new_table(by, "n", "accuracy %", "false positives %", "false negatives %", "not judged", "unparseable")
     for name, scores in audit.groups.items():
         table.add_row(*map(Text, _score_cells(shorten(name, 40), scores)))
     table.add_row(*map(Text, _score_cells("total", audit.total)), style="bold")
     console.print(table)
-    console.print("\n[dim]in brackets: 95 % Wilson intervals, in per cent[/dim]")
+    console.print("\n[dim]in brackets: 95 % Wilson intervals[/dim]")
     if audit.num_undecided:
         console.print(f"not scored: {audit.num_undecided} rows whose label is null, {audit.num_undecided_accepted} of them accepted")
     if audit.disagreements:
@@ -77,7 +77,16 @@ def _share(share: Share) -> str:
     if share.value is None:
         return "–"
     interval = share.interval()
-    return f"{share.value:.2%} [{100 * interval.low:.2f}, {100 * interval.high:.2f}] {share.count}/{share.total}".replace("%", " %")
+    return f"{_per_cent(share.value)} [{_per_cent(interval.low)}, {_per_cent(interval.high)}] {share.count}/{share.total}"
+
+
+def _per_cent(share: float) -> str:
+    return f"{100 * share:.2f}".rstrip("0").rstrip(".")
+
+
+def _reason(text: str, problem_id: str) -> str:
+    """Return an explanation or error without the problem's name, which stands in its own column."""
+    return shorten(text.removeprefix(f"problem {problem_id!r}: "), WHY_CHARACTERS)
 
 
 def _print_disagreements(disagreements: Sequence[Check], by: str, show: int) -> None:
@@ -95,7 +104,7 @@ def _print_disagreements(disagreements: Sequence[Check], by: str, show: int) -> 
                 Text(shorten((verdict.extracted or "") if verdict else "", GOLD_CHARACTERS)),
                 Text(label),
                 Text(verdict.outcome if verdict else "error"),
-                Text(shorten(verdict.explanation if verdict else check.error, WHY_CHARACTERS)),
+                Text(_reason(verdict.explanation if verdict else check.error, check.row.problem.id)),
             )
         console.print(table)
     if len(disagreements) > show:

@@ -43,10 +43,10 @@ def test_the_table_says_by_kind_and_in_total_how_verdicts_and_labels_agree(tmp_p
     result = rlvr("audit", "numeric", "--labelled", write(tmp_path / "l.jsonl", ROWS))
     assert result.exit_code == 0, result.output
     # 0.5 is 1/2 and 0.25 is not; 8 is rejected though labelled right; "Perhaps." has no answer. 2 of 2: 2 / (2 + 3.8415) = 34.24 %.
-    assert cells(result, "fraction") == ["fraction", "2", "100.00 % [34.24, 100.00] 2/2", *["0.00 % [0.00, 79.35] 0/1"] * 2, "0", "0"]
-    integer = ["integer", "2", "50.00 % [9.45, 90.55] 1/2", "0.00 % [0.00, 79.35] 0/1", "100.00 % [20.65, 100.00] 1/1", "0", "1"]
+    assert cells(result, "fraction") == ["fraction", "2", "100 [34.24, 100] 2/2", *["0 [0, 79.35] 0/1"] * 2, "0", "0"]
+    integer = ["integer", "2", "50 [9.45, 90.55] 1/2", "0 [0, 79.35] 0/1", "100 [20.65, 100] 1/1", "0", "1"]
     assert cells(result, "integer") == integer
-    assert cells(result, "total")[:3] == ["total", "4", "75.00 % [30.06, 95.44] 3/4"]
+    assert cells(result, "total")[:3] == ["total", "4", "75 [30.06, 95.44] 3/4"]
     assert cells(result, "c") == ["c", "integer", "7", "8", "true", "incorrect", "'8' is not '7'"]
     assert "1 rows whose label is null, 1 of them accepted" in result.stdout
     assert re.search(r"latency per check in ms: p50 \S+  p99 \S+  max \S+", result.stdout)
@@ -84,7 +84,7 @@ def test_rows_that_could_not_be_judged_give_status_3(tmp_path: Path) -> None:
     rows = [*ROWS, {"id": "no number", "gold": "Paris", "answer": "7", "label": False}]
     result = rlvr("audit", "numeric", "--labelled", write(tmp_path / "l.jsonl", rows), "--output", tmp_path / "out.jsonl")
     assert result.exit_code == 3
-    assert cells(result, "(none)")[2:] == ["0.00 % [0.00, 79.35] 0/1", "0.00 % [0.00, 79.35] 0/1", "–", "1", "0"]
+    assert cells(result, "(none)")[2:] == ["0 [0, 79.35] 0/1", "0 [0, 79.35] 0/1", "–", "1", "0"]
     last = json.loads((tmp_path / "out.jsonl").read_text().splitlines()[-1])
     assert last["id"] == "no number" and "'Paris' is not a number" in last["error"]
 
