@@ -89,6 +89,8 @@ CHARACTERS = {
     "\u200b": "",
     "\ufeff": "",
 }
+# Circled numbers name statements of a list: all those that are true, as a rule.
+CHARACTERS |= {chr(0x2460 + index): f"{index + 1}, " for index in range(20)}
 TRANSLATION = str.maketrans(CHARACTERS)
 # Commands that only say how large or where something is drawn.
 LAYOUT = re.compile(

@@ -47,8 +47,12 @@ class Cursor:
 
     def _clause_ahead(self) -> bool:
         """Words that only say for which variables an answer holds: `f(x) = 1 \\text{ for all } x`."""
-        token = self.peek()
-        return token is not None and token.kind in ("text", "word") and token.text.lower().startswith(CLAUSES)
+        words = []
+        for token in self.tokens[self.at : self.at + 3]:
+            if token.kind not in ("text", "word"):
+                break
+            words.append(token.text.lower())
+        return " ".join(words).startswith(CLAUSES)
 
     def _separator_ahead(self) -> bool:
         token = self.peek()

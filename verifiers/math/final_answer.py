@@ -15,16 +15,22 @@ from dataclasses import dataclass
 
 from verifiers.extraction import NUMBER, Extraction, extract, without_thought
 
-BOX = re.compile(r"\\(?:begin)?(?:boxed|fbox)\s{0,8}(?:\{|(?=[0-9A-Za-z+-]))")
-BRACE = re.compile(r"\\[\\{}]|[{}]")
+BOX_OR_BRACE = re.compile(
+    r"\\(?:begin)?(?:boxed|fbox)\s{0,8}(?:(?P<box>\{)|(?P<token>[-+]?[0-9][0-9.,]{0,40}|[-+]?[A-Za-z](?![A-Za-z])))|\\[\\{}]|[{}]"
+)
+PHANTOM = re.compile(r"\s*\\h?v?phantom\s?\{[^{}]*\}\s*")
+MAX_BOX = 20_000
+"""Answers are short; a longer box is taken for one that was never closed."""
+OPENING, CLOSING = "<answer>", "</answer>"
 CONNECTION = re.compile(
     r"(?:[\s,;&$.:()\[\]]|\\[()\[\],;!\\ ]|\\q?quad|\\text\s{0,3}\{\s{0,3}(?:or|and),?\s{0,3}\}"
-    r"|\b(?:or|and|either|else|maybe|perhaps|possibly|also|alternatively|respectively)\b)*"
+    r"|\b(?:or|and|either|else|maybe|perhaps|possibly|also|alternatively|respectively)\b)*",
+    re.IGNORECASE,
 )
+ALTERNATIVE = re.compile(r"\b(?:or|and|else|maybe|perhaps|possibly|also|alternatively)\b", re.IGNORECASE)
 MAX_CONNECTION = 80
 MAX_JOINED = 16
 """Of a longer run of boxes only the last counts: somebody boxed every step."""
-TAG = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
 ANNOUNCEMENT = re.compile(
     r"(?:\bfinal\s{1,4}answer|\banswer|\bresult|\bsolution)\b\s{0,4}\**\s{0,4}"
     r"(?:(?:is|are|:|=|would be|must be)\s{0,4}:?\**|(?=\\\[|\\\(|\$))\s{0,8}",
@@ -33,10 +39,10 @@ ANNOUNCEMENT = re.compile(
 LAST_WORD = re.compile(r"final answer(?: is)?:?\s", re.IGNORECASE)
 LABEL = re.compile(r"^\s{0,4}A(?:nswer)?:\s{0,4}(\S.*)$", re.MULTILINE)
 SENTENCE_END = re.compile(r"(?<=[^\s.])[.!?](?=\s|\*|$)(?!\s{0,2}[0-9])|<\|")
-FORMULA = re.compile(r"\$\$(.{1,4000}?)\$\$|\\\[(.{1,4000}?)\\\]|\\\((.{1,4000}?)\\\)|(?<!\\)\$((?:[^$\\]|\\.){1,2000}?)\$", re.DOTALL)
+FORMULA = re.compile(r"\$\$(.{1,2000}?)\$\$|\\\[(.{1,2000}?)\\\]|\\\((.{1,2000}?)\\\)|(?<!\\)\$((?:[^$\\]|\\.){1,2000}?)\$", re.DOTALL)
 BECOMES = re.compile(r"(?:\bis\b|\bare\b|=|:|\bequals\b)\s{0,4}")
 MAX_SHORT = 120
-TAIL = 40_000
+TAIL = 20_000
 """Of a longer text without marked answers only the end is searched."""
 
 
@@ -70,7 +76,7 @@ def final_answer(text: str, extraction: Extraction) -> FinalAnswer | None:
 
 
 def _marked(text: str) -> FinalAnswer | None:
-    tags = [(match.start(), match.end(), match[1]) for match in TAG.finditer(text)] if "<answer>" in text else []
+    tags = _tags(text)
     boxes = _boxes(text) if "box" in text else []
     if tags and (not boxes or boxes[-1][0] < tags[-1][1]):
         values = [_opened(content) for content in _last_run(text, tags)]
@@ -95,6 +101,8 @@ def _last_run(text: str, spans: list[tuple[int, int, str]]) -> list[str]:
         between = text[before[1] : after[0]]
         if len(between) > MAX_CONNECTION or not CONNECTION.fullmatch(between):
             break
+        if "." in between and not ALTERNATIVE.search(between):
+            break  # A new sentence takes back the one before.
         count += 1
         if count > MAX_JOINED:
             return [spans[-1][2].strip()]
@@ -103,40 +111,46 @@ def _last_run(text: str, spans: list[tuple[int, int, str]]) -> list[str]:
     return run[::-1]
 
 
-def _boxes(text: str) -> list[tuple[int, int, str]]:
-    """Every closed box that is not empty, as (start, end, content); of nested ones the inner."""
-    found: list[tuple[int, int, str]] = []
-    position = 0
-    while (match := BOX.search(text, position)) is not None:
-        if not match.group().endswith("{"):
-            token = re.compile(r"[-+]?[0-9][0-9.,]{0,40}|[-+]?[A-Za-z]").match(text, match.end())
-            position = token.end() if token else match.end()
-            if token:
-                found.append((match.start(), position, token[0].rstrip(".,")))
-            continue
-        end = _closing(text, match.end())
-        if end is None:
-            position = match.end()
-            continue
-        content = text[match.end() : end]
-        if BOX.search(content):
-            position = match.end()  # The inner one is the answer.
-            continue
-        if content.strip() and not re.fullmatch(r"\s*\\h?v?phantom\s?\{[^{}]*\}\s*", content):
-            found.append((match.start(), end + 1, content))
-        position = end + 1
+def _tags(text: str) -> list[tuple[int, int, str]]:
+    """Every `<answer>…</answer>` as (start, end, content)."""
+    found = []
+    position = text.find(OPENING)
+    while position >= 0 and (close := text.find(CLOSING, position)) >= 0:
+        start = text.rfind(OPENING, position, close)
+        found.append((start, close + len(CLOSING), text[start + len(OPENING) : close]))
+        position = text.find(OPENING, close)
     return found
 
 
-def _closing(text: str, start: int) -> int | None:
-    """Where the brace opened before `start` is closed; answers are short, so a box that runs on is taken for unclosed."""
-    depth = 1
-    for match in BRACE.finditer(text, start, start + 20_000):
-        if len(match[0]) == 1:
-            depth += 1 if match[0] == "{" else -1
-            if depth == 0:
-                return match.start()
-    return None
+@dataclass(slots=True)
+class _Brace:
+    """An open brace; of a box where `start` is set. `holds_box` once a box inside it was closed."""
+
+    content: int
+    start: int | None = None
+    holds_box: bool = False
+
+
+def _boxes(text: str) -> list[tuple[int, int, str]]:
+    """Every closed box that is not empty, as (start, end, content); of nested ones the inner."""
+    found: list[tuple[int, int, str]] = []
+    open_braces: list[_Brace] = []
+    for match in BOX_OR_BRACE.finditer(text):
+        if match["token"] is not None:
+            found.append((match.start(), match.end(), match["token"].rstrip(".,")))
+        elif match["box"] is not None:
+            open_braces.append(_Brace(match.end(), match.start()))
+        elif match[0] == "{":
+            open_braces.append(_Brace(match.end()))
+        elif match[0] == "}" and open_braces:
+            brace = open_braces.pop()
+            content = text[brace.content : min(match.start(), brace.content + MAX_BOX)]
+            is_answer = brace.start is not None and not brace.holds_box and match.start() - brace.content < MAX_BOX
+            if is_answer and content.strip() and not PHANTOM.fullmatch(content):
+                found.append((brace.start or 0, match.end(), content))
+            if open_braces and (brace.holds_box or is_answer):
+                open_braces[-1].holds_box = True
+    return found
 
 
 # --- answers in words

@@ -29,7 +29,7 @@ RELATIONS = {
     "in": "in", "equiv": "===", "subset": "subset", "subseteq": "subset", "mid": "|", "to": "->", "rightarrow": "->",
     "implies": "->", "Rightarrow": "->", "iff": "->", "notin": "notin", "perp": "perp", "parallel": "parallel",
 }  # fmt: skip
-CLAUSES = ("for all", "for every", "for any", "for each", "for some integer", "for positive", "for integer")
+CLAUSES = ("where", "for all", "for every", "for any", "for each", "for some integer", "for positive", "for integer")
 SEPARATORS = frozenset({"and", "or", "&", "and/or", "or else"})
 CONSTANT_WORDS = {"pi": "pi", "infty": "infinity", "infinity": "infinity", "inf": "infinity", "oo": "infinity", "i": "i", "e": "e"}
 MATRICES = frozenset({"matrix", "pmatrix", "bmatrix", "Bmatrix", "smallmatrix", "array"})

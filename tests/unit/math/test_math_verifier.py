@@ -233,3 +233,40 @@ def test_cheap_checks_do_not_load_sympy() -> None:
         "assert 'sympy' not in sys.modules and 'mpmath' not in sys.modules and 'torch' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+HOSTILE = {
+    "boxes that never close": r"\boxed{" * 100_000 + "5",
+    "boxes in boxes": r"\boxed{" * 50_000 + "5" + "}" * 50_000,
+    "empty boxes": r"\boxed{} " * 100_000 + r"\boxed{5}",
+    "tags that never close": "<answer>" * 200_000,
+    "many tags": "<answer>4</answer>" * 100_000,
+    "thoughts": "</think>" * 200_000,
+    "openings of formulas": r"\[" * 500_000,
+    "dollars": "$" * 3_000_000,
+    "announcements": "the answer is 4. " * 200_000,
+    "brackets": "(" * 500_000,
+    "braces in a box": r"\boxed{" + "{" * 200_000 + "}" * 200_000 + "}",
+    "a long text with a box at its end": "so $x$ " * 1_000_000 + r"\boxed{5}",
+    "white space": " answer" + " " * 1_000_000 + "is 5",
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_the_final_answer_is_looked_for_in_time_linear_in_the_text(name: str) -> None:
+    started = time.monotonic()
+    judge("987", HOSTILE[name])
+    assert time.monotonic() - started < 20  # a quadratic search takes minutes
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (r"\boxed{1}. \boxed{5}", "correct"),
+        (r"\boxed{1}. Or \boxed{5}", "incorrect"),
+        (r"\boxed{1} " * 2000 + r"\boxed{5}", "correct"),
+        (r"The answer is \boxed{5}. Wait, so it is \boxed{6}.", "incorrect"),
+    ],
+)
+def test_a_box_that_is_taken_back_is_no_hedge(text: str, expected: str) -> None:
+    assert judge("5", text)[0].outcome == expected
