@@ -39,7 +39,7 @@ config = RunConfig(
     data=data,
     held_out=HeldOutConfig(data=data.model_copy(update={"split": "test"}), every=50),
     # Golds and answers are numbers: `1,000` and `1000.00` are the same; anything outside the box counts for nothing.
-    verifier=VerifierConfig(name="numeric", options={"extraction": "strict"}),
+    verifier=VerifierConfig(name="math", options={"extraction": "strict"}),
     sampling=SamplingConfig(max_new_tokens=512),
     batch=BatchConfig(prompts_per_step=32, group_size=8, tokens_per_microbatch=8192),
     optimizer=OptimizerConfig(learning_rate=1e-6, warmup_steps=10),

@@ -37,7 +37,7 @@ config = RunConfig(
     ),
     held_out=HeldOutConfig(num_problems=256, every=50),
     # All golds of DAPO-Math-17k are integers.
-    verifier=VerifierConfig(name="numeric", options={"extraction": "strict"}),
+    verifier=VerifierConfig(name="math", options={"extraction": "strict"}),
     # Qwen2.5-Math reads 4096 tokens at most: 1024 of prompt, 3072 of response.
     sampling=SamplingConfig(max_new_tokens=3072),
     batch=BatchConfig(prompts_per_step=128, group_size=16, minibatches_per_step=4, tokens_per_microbatch=16_384),
