@@ -133,7 +133,7 @@ def _clean_latex(text: str) -> str:
     text = HTML_POWER.sub(r"^{\1}", text)
     text = (DOUBLED_KNOWN if "\\begin" in text else DOUBLED).sub(r"\\", text)
     text = THIN.sub(",", THIN_COMMA.sub(",", text))
-    text = text.replace("\\!", "").replace("\\,", " ").replace("\\%", "%").replace("{%}", "%")
+    text = text.replace("{:}", ":").replace("\\!", "").replace("\\,", " ").replace("\\%", "%").replace("{%}", "%")
     text = SPACES.sub(" ", NEXT_EQUATION.sub(", ", text))
     text = DELIMITERS.sub(" ", text)
     text = LAYOUT.sub(" ", EMPTY_BRACKET.sub(" ", text))

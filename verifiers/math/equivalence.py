@@ -66,7 +66,8 @@ def _spelled_out(node: Node) -> Node:
         node = node.args[-1]
     if node.kind in ("add", "multiply", "negate", "divide") and any(inner.kind == "matrix" for inner in node.walk()):
         return matrix_value(node) or node
-    if node.kind not in COLLECTIONS and node.kind != "relation" and any(inner.kind == "plus_minus" for inner in node.walk()):
+    is_tuple = node.kind == "group" and node.value != "{}"
+    if (node.kind not in COLLECTIONS or is_tuple) and node.kind != "relation" and any(inner.kind == "plus_minus" for inner in node.walk()):
         return Node("list", (_with_sign(node, True), _with_sign(node, False)))
     return node
 

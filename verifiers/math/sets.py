@@ -89,10 +89,22 @@ def _pieces(node: Node) -> Sequence[Piece]:
     if node.kind == "builder":
         return _pieces(node.args[1])
     if node.kind == "list":
-        return [piece for item in node.args for piece in _pieces(item)]
+        return _joined(node)
     if node.kind == "relation":
         return _solve(node)
     raise NoSet
+
+
+def _joined(items: Node) -> Sequence[Piece]:
+    """Several sets: together, or for inequalities without `or` what they have in common, if anything."""
+    sets = [_normalise(_pieces(item)) for item in items.args]
+    if items.value != "or" and all(item.kind == "relation" for item in items.args):
+        common = sets[0]
+        for other in sets[1:]:
+            common = _intersect(common, other)
+        if common:
+            return common
+    return [piece for pieces in sets for piece in pieces]
 
 
 def _number(node: Node) -> Any:
