@@ -8,12 +8,15 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from verifiers.math.cleaning import clean, letters_only
+from verifiers.math.clock import OutOfTime, time_limit
 from verifiers.math.equivalence import equivalent
 from verifiers.math.nodes import Node
 from verifiers.math.parser import MAX_CHARACTERS, Unreadable, parse
 from verifiers.math.quantities import Rules
 from verifiers.math.scalars import Match
 
+IN_PROCESS_SECONDS = 0.25
+"""A comparison takes a millisecond; one that takes this long goes on in a worker, which can be killed."""
 TOO_DEEP = "nested too deep"
 CHOICE = re.compile(r"\W{0,3}([A-Z])\W{0,3}(?:[.:)]\s{0,3}\S.{0,200})?", re.DOTALL)
 TIME = re.compile(r"\W{0,6}([0-9]{1,2}):([0-9]{2})\W{0,6}([ap]?)\W{0,3}m?\W{0,6}", re.IGNORECASE)
@@ -71,10 +74,18 @@ def read(text: str, *, thousands: bool = True) -> Reading:
 
 
 def compare(gold: str, answer: str, rules: Rules, work_out: Callable[[Node], Node] | None = None) -> Match:
-    """Compare two answers as texts; UNKNOWN where only the last, unbounded stage could tell.
+    """Compare two answers as texts; UNKNOWN where only the last stage, in a worker, could tell, or `IN_PROCESS_SECONDS` are over.
 
-    That stage is the same comparison, after `work_out` has replaced sums, integrals and limits by their values.
+    That stage is the same comparison without a limit, after `work_out` has replaced sums, integrals and limits by their values.
     """
+    with time_limit(IN_PROCESS_SECONDS if work_out is None else None):
+        try:
+            return _compare(gold, answer, rules, work_out)
+        except OutOfTime:
+            return Match.UNKNOWN
+
+
+def _compare(gold: str, answer: str, rules: Rules, work_out: Callable[[Node], Node] | None) -> Match:
     one, two = read(gold), read(answer)
     if (special := _special_forms(one, two)) is not None:
         return special

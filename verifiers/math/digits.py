@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
+from verifiers.math.clock import check_time
 from verifiers.math.exact import NoValue, OutOfReach, exact
 from verifiers.math.literals import decimal_value
 from verifiers.math.nodes import Node, substitute
@@ -45,6 +46,7 @@ def evaluate(node: Node, around: Surroundings) -> Any:
     around.steps -= 1
     if around.steps < 0:
         raise OutOfReach
+    check_time()
     value = _evaluate(node, around, mp)
     if not mp.isfinite(value):
         raise NoValue("no finite value")

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from fractions import Fraction
 
+from verifiers.math.clock import check_time
 from verifiers.math.digits import approximate
 from verifiers.math.equations import COLLECTIONS, difference, is_equation, is_name, names_a_value, renamed_value, value_of
 from verifiers.math.matrices import matrix_value
@@ -19,11 +20,13 @@ from verifiers.math.scalars import Match, proportional, same_value
 from verifiers.math.sets import NoSet, equal_sets, real_set
 
 EQUAL, DIFFERENT, UNKNOWN = Match.EQUAL, Match.DIFFERENT, Match.UNKNOWN
+ARITHMETIC = frozenset({"number", "decimal", "constant", "add", "multiply", "divide", "negate", "power", "function"})
 MAX_ITEMS = 200
 
 
 def equivalent(gold: Node, answer: Node, rules: Rules) -> Match:
     """Compare an answer with the gold answer. Not symmetric: what the gold leaves out, such as a unit, the answer may add."""
+    check_time()
     if gold == answer and gold.kind in ("text", "reals", "empty"):
         return EQUAL
     gold, answer = _spelled_out(gold), _spelled_out(answer)
@@ -304,10 +307,13 @@ def _unordered(one: Sequence[Node], two: Sequence[Node], rules: Rules) -> Match:
     """Match every item of one list to its own item of the other."""
     if len(one) != len(two):
         return DIFFERENT
-    remaining = list(two)
+    remaining = [(other, _size(other)) for other in two]
     undecided = False
     for item in one:
-        for index, other in enumerate(remaining):
+        size = _size(item)
+        for index, (other, other_size) in enumerate(remaining):
+            if size is not None and other_size is not None and abs(size - other_size) > 1e-2 * abs(size) + rules.tolerance * abs(size):
+                continue
             result = equivalent(item, other, rules)
             if result is EQUAL:
                 del remaining[index]
@@ -316,6 +322,14 @@ def _unordered(one: Sequence[Node], two: Sequence[Node], rules: Rules) -> Match:
         else:
             return UNKNOWN if undecided else DIFFERENT
     return EQUAL
+
+
+def _size(node: Node) -> float | None:
+    """A number's value in floating point, None of anything else: so that long lists are not compared number by number."""
+    if any(inner.kind not in ARITHMETIC for inner in node.walk()):
+        return None
+    value = approximate(node, {})
+    return float(value) if value is not None and abs(value) < 1e300 else None
 
 
 def _distinct(items: Sequence[Node], rules: Rules) -> list[Node]:

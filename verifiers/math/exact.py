@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from fractions import Fraction
 
+from verifiers.math.clock import check_time
 from verifiers.math.literals import decimal_value
 from verifiers.math.nodes import Node
 
@@ -36,6 +37,7 @@ def _exact(node: Node, budget: list[int]) -> Fraction:
     budget[0] -= 1
     if budget[0] < 0:
         raise OutOfReach
+    check_time()
     kind, args = node.kind, node.args
     if kind == "number":
         assert isinstance(node.value, Fraction)

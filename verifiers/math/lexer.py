@@ -9,6 +9,7 @@ from typing import Literal
 from verifiers.math.units import is_unit
 
 TokenKind = Literal["number", "word", "command", "text", "mark"]
+MAX_TEXT = 400
 MAX_TOKENS = 12_000
 
 SCAN = re.compile(
@@ -117,6 +118,8 @@ def _textual(command: str, content: str, spaced: bool) -> list[Token]:
     # A letter, a number or a known function set upright is what it would be in italics.
     if name not in ("text", "mbox", "textnormal", "hbox") and re.fullmatch(r"[A-Za-z]|[A-Za-z]{1,6}", inner) and not is_unit(inner):
         return [Token("word", inner, spaced)] if len(inner) == 1 or inner in UPRIGHT else [Token("text", inner, spaced)]
+    if len(inner) > MAX_TEXT:
+        return [Token("text", inner, spaced)]
     if re.fullmatch(r"[-+0-9.,\s$\\/%^{}()=]+|\(?[A-Z]\)?|[xyzabeinkijpqt]", inner) or "\\frac" in inner or "\\sqrt" in inner:
         return [Token(token.kind, token.text, spaced or token.spaced) for token in tokenize(inner)]
     joint = JOINT.fullmatch(inner)

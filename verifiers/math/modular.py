@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, field
 
+from verifiers.math.clock import check_time
 from verifiers.math.exact import MAX_STEPS, NoValue, OutOfReach, exact
 from verifiers.math.literals import decimal_value
 from verifiers.math.nodes import Node, substitute
@@ -43,6 +44,7 @@ def modular(node: Node, point: Point) -> int:
     point.steps -= 1
     if point.steps < 0:
         raise OutOfReach
+    check_time()
     kind, args, prime = node.kind, node.args, point.prime
     if kind in ("number", "decimal"):
         value = node.value if not isinstance(node.value, str | tuple) else decimal_value(str(node.value))

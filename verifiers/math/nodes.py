@@ -59,6 +59,10 @@ class Node:
             yield node
             pending.extend(node.args)
 
+    def has_symbols(self) -> bool:
+        """Whether there is a variable below."""
+        return any(node.kind == "symbol" for node in self.walk())
+
     def symbols(self) -> frozenset[str]:
         """Return the names of the variables below."""
         return frozenset(str(node.value) for node in self.walk() if node.kind == "symbol")

@@ -14,6 +14,7 @@ from verifiers.math.units import TABLE, is_unit
 from verifiers.math.vocabulary import ALIASES, CONSTANT_WORDS, FUNCTIONS, GREEK, ORDINALS, RELATIONS, SEPARATORS
 
 MAX_DEPTH = 240
+MAX_LABEL_WORDS = 12
 MAX_CHARACTERS = 10_000
 
 
@@ -226,12 +227,12 @@ class Parser(Operands):
         if token.kind == "text":
             return token.text.lower().strip(" ,") not in SEPARATORS and not self._clause_ahead()
         if token.kind == "word":
-            return is_unit(token.text) or (token.spaced and len(token.text) > 2 and not node.symbols() and self._only_words_ahead())
+            return is_unit(token.text) or (token.spaced and len(token.text) > 2 and self._only_words_ahead() and not node.has_symbols())
         return self._unit_fraction_ahead()
 
     def _only_words_ahead(self) -> bool:
         """Whether a plain word begins a run of words up to the next separator or the end: `12 apples`."""
-        for token in self.tokens[self.at :]:
+        for token in self.tokens[self.at : self.at + MAX_LABEL_WORDS]:
             if token.kind not in ("word", "text"):
                 return token.text in (",", ";", ")", "]", "}")
             word = ALIASES.get(token.text.lower(), token.text.lower())

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import math
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from verifiers.errors import GoldError
 from verifiers.extraction import Extraction, check_extraction
 from verifiers.gold import gold_answer, no_answer
-from verifiers.math.answers import TOO_DEEP, Reading, compare, read, unwrapped
+from verifiers.math.answers import IN_PROCESS_SECONDS, TOO_DEEP, Reading, compare, read, unwrapped
 from verifiers.math.final_answer import FinalAnswer, final_answer, narrower
 from verifiers.math.quantities import Rules
 from verifiers.math.scalars import Match
@@ -78,8 +79,10 @@ class Math:
         if candidate is None:
             return _unparseable(answer)
         rules = Rules(self.tolerance)
+        started = time.monotonic()
         result = compare_offered(gold, candidate, rules)
-        if result is Match.UNKNOWN and needs_algebra(gold, *candidate):
+        late = time.monotonic() - started > IN_PROCESS_SECONDS
+        if result is Match.UNKNOWN and (late or needs_algebra(gold, *candidate)):
             try:
                 result = await self._symbolic.compare(gold, candidate, rules)
             except DeadlineExceeded:

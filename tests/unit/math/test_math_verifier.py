@@ -270,3 +270,28 @@ def test_the_final_answer_is_looked_for_in_time_linear_in_the_text(name: str) ->
 )
 def test_a_box_that_is_taken_back_is_no_hedge(text: str, expected: str) -> None:
     assert judge("5", text)[0].outcome == expected
+
+
+def surds(start: int, stop: int) -> list[str]:
+    return [rf"\sqrt{{{number}+\sqrt{{{number + 1}}}}}" for number in range(start, stop)]
+
+
+COSTLY = {
+    "a long list in another order": (",".join(surds(2, 180)), ",".join(reversed(surds(2, 180))), "correct"),
+    "a long list that differs": (",".join(surds(2, 180)), ",".join(f"{surd}+1" for surd in surds(2, 180)), "incorrect"),
+    "a long sum": ("1", "+".join(rf"\sin({k} x)\cos(\sqrt{{{k} y}})" for k in range(2, 250)), "incorrect"),
+    "sums in sums": ("1", r"\sum_{k=1}^{400}" * 6 + "k", "incorrect"),
+    "huge powers of many variables": ("1", "*".join(rf"(x_{{{k}}}+1)^{{{10**9 + k}}}" for k in range(200)), "incorrect"),
+    "huge binomials": ("1", "+".join(rf"\binom{{{10**6 + k}}}{{{5 * 10**5}}}" for k in range(100)), "incorrect"),
+    "roots in roots": ("2", r"\sqrt{2+" * 190 + "2" + "}" * 190, "correct"),
+    "long fractions to high powers": ("1", "*".join(rf"({10**8 + k}/{10**8 + k + 1})^{{300}}" for k in range(150)), "incorrect"),
+    "short words": ("1", " ".join(["abc"] * 2400) + " +", "unparseable"),
+}
+
+
+@pytest.mark.parametrize("name", COSTLY)
+def test_costly_answers_are_judged_in_bounded_time(name: str) -> None:
+    gold, answer, expected = COSTLY[name]
+    started = time.monotonic()
+    assert outcome(gold, rf"\boxed{{{answer}}}", deadline_seconds=5.0) == expected
+    assert time.monotonic() - started < 30
