@@ -11,6 +11,7 @@ from rlvr.rewards import is_informative
 from rlvr.tracking import names
 from rlvr.tracking.rollout_table import RolloutRow
 from rlvr.trainer import StepResult
+from rlvr.types import Rollout
 
 _STATS = {
     "entropy": names.ENTROPY,
@@ -35,6 +36,8 @@ def step_metrics(result: StepResult) -> dict[str, float]:
         names.REWARD_MEAN: fmean(rewards),
         names.REWARD_STD: pstdev(rewards),
         names.ACCURACY: fmean(rollout.verdict.outcome == "correct" for rollout in rollouts),
+        names.UNPARSEABLE_SHARE: fmean(rollout.verdict.outcome == "unparseable" for rollout in rollouts),
+        names.TIMEOUT_SHARE: fmean(rollout.verdict.outcome == "timeout" for rollout in rollouts),
         names.INFORMATIVE_SHARE: informative,
         names.ZERO_VARIANCE_SHARE: 1 - informative,
         names.ZERO_ADVANTAGE_SHARE: fmean(advantage == 0 for advantage in advantages),
@@ -50,11 +53,20 @@ def step_metrics(result: StepResult) -> dict[str, float]:
         names.UPDATE_SECONDS: result.update_seconds,
         names.TOKENS_PER_SECOND: num_tokens / seconds,
     }
-    metrics |= _update_metrics(result.updates)
+    metrics |= _part_means(rollouts) | _update_metrics(result.updates)
     if max(result.staleness) == 0 and "policy/behavior_gap" in metrics:
         # Fresh rollouts: engine and policy hold the same weights, so whatever lies between their log-probs is a fault.
         metrics[names.LOGPROB_DRIFT] = metrics["policy/behavior_gap"]
     return metrics
+
+
+def _part_means(rollouts: Sequence[Rollout]) -> dict[str, float]:
+    """The mean of each part of the verdicts, over the completions that have it."""
+    part_names = sorted({name for rollout in rollouts for name in rollout.verdict.parts})
+    return {
+        f"verdict/{name}": fmean(rollout.verdict.parts[name] for rollout in rollouts if name in rollout.verdict.parts)
+        for name in part_names
+    }
 
 
 def _update_metrics(updates: Sequence[UpdateResult]) -> dict[str, float]:

@@ -13,6 +13,8 @@ TIME_PREFIX = "time/"
 REWARD_MEAN = "reward/mean"
 REWARD_STD = "reward/std"
 ACCURACY = "accuracy/train"
+UNPARSEABLE_SHARE = "verdict/unparseable_share"
+TIMEOUT_SHARE = "verdict/timeout_share"
 INFORMATIVE_SHARE = "groups/informative_share"
 ZERO_VARIANCE_SHARE = "groups/zero_variance_share"
 KL_COEFFICIENT = "policy/kl_coefficient"
@@ -59,6 +61,8 @@ METRICS: tuple[Metric, ...] = (
     Metric(REWARD_MEAN, "reward", "mean reward of all completions sampled for the step", "reward"),
     Metric(REWARD_STD, "reward", "standard deviation of those rewards"),
     Metric(ACCURACY, "share", "share of completions judged correct", "accuracy"),
+    Metric(UNPARSEABLE_SHARE, "share", "share of completions in which no answer was found, or none that could be read"),
+    Metric(TIMEOUT_SHARE, "share", "share of completions whose answer could not be judged, or whose program did not end, within its time"),
     Metric(INFORMATIVE_SHARE, "share", "share of groups whose completions did not all get the same reward", "informative"),
     Metric(ZERO_VARIANCE_SHARE, "share", "share of sampled groups whose completions all got the same reward; one of the guards watches it"),
     Metric(KL_COEFFICIENT, "weight", "coefficient of the KL from the reference in this step"),

@@ -15,7 +15,7 @@ from rlvr.errors import DataError, NoLearningSignal, TooManyVerifierFailures
 from rlvr.run import train
 from rlvr.tracking.metrics import read_metrics
 from rlvr.tracking.rollout_table import RolloutTable
-from tests.integration.runs.small_runs import small_run, verdict, write_problems
+from tests.integration.runs.small_runs import VERIFIER, small_run, verdict, write_problems
 from verifiers.errors import VerifierError
 from verifiers.types import Problem, Response, Verdict
 
@@ -59,6 +59,16 @@ def test_learning_raises_the_reward(tmp_path, tiny_model_folder):
     rows = metrics_of(train(small_run(tmp_path, tiny_model_folder, optimizer={"learning_rate": 3e-3}, **changes)).folder)
     assert rows[1]["reward/mean"] < 0.4
     assert rows[-1]["reward/mean"] > 0.8
+
+
+def test_the_parts_of_verdicts_and_the_unreadable_answers_are_reported(tmp_path, tiny_model_folder):
+    parts = [{"verifier": VERIFIER, "name": "letters"}, {"verifier": "numeric", "options": {"extraction": "whole"}, "weight": 0.0}]
+    verifier = {"name": "weighted", "options": {"parts": parts}}
+    rows = metrics_of(train(small_run(tmp_path, tiny_model_folder, num_steps=2, verifier=verifier)).folder)[1:]
+    for row in rows:
+        assert row["verdict/letters"] == pytest.approx(row["reward/mean"])  # its weight is 1, the other's 0
+        assert row["verdict/numeric"] == 0.0
+        assert row["verdict/unparseable_share"] == row["verdict/timeout_share"] == 0.0  # the first part's outcome counts
 
 
 def test_groups_may_be_stale_up_to_the_bound_and_are_corrected(tmp_path, tiny_model_folder):
