@@ -17,6 +17,8 @@ from verifiers.math.scalars import Match
 
 IN_PROCESS_SECONDS = 0.25
 """A comparison takes a millisecond; one that takes this long goes on in a worker, which can be killed."""
+MAX_SHORT = 400
+"""A tree takes some hundred times the memory of its text: of longer texts few are kept."""
 TOO_DEEP = "nested too deep"
 CHOICE = re.compile(r"\W{0,3}([A-Z])\W{0,3}(?:[.:)]\s{0,3}\S.{0,200})?", re.DOTALL)
 TIME = re.compile(r"\W{0,6}([0-9]{1,2}):([0-9]{2})\W{0,6}([ap]?)\W{0,3}m?\W{0,6}", re.IGNORECASE)
@@ -50,9 +52,22 @@ class Reading:
         return self.tree is not None or self.problem == TOO_DEEP or any(character.isalpha() for character in self.words)
 
 
-@lru_cache(maxsize=4096)
 def read(text: str, *, thousands: bool = True) -> Reading:
-    """Read one answer."""
+    """Read one answer; what was read lately is remembered, long texts only a few."""
+    return (_read_short if len(text) <= MAX_SHORT else _read_long)(text, thousands)
+
+
+@lru_cache(maxsize=4096)
+def _read_short(text: str, thousands: bool) -> Reading:
+    return _read(text, thousands)
+
+
+@lru_cache(maxsize=16)
+def _read_long(text: str, thousands: bool) -> Reading:
+    return _read(text, thousands)
+
+
+def _read(text: str, thousands: bool) -> Reading:
     if len(text) > 4 * MAX_CHARACTERS:
         return Reading(text[:100], None, "", f"longer than {4 * MAX_CHARACTERS} characters")
     cleaned = clean(text)

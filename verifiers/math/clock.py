@@ -16,9 +16,9 @@ class OutOfTime(Exception):
 
 @contextmanager
 def time_limit(seconds: float | None) -> Iterator[None]:
-    """Let comparisons in this thread raise OutOfTime once so many seconds have passed; None: let them go on."""
+    """Let comparisons in this thread raise OutOfTime once so many seconds of its processor time have passed; None: let them go on."""
     before = getattr(_limits, "until", None)
-    _limits.until = None if seconds is None else time.monotonic() + seconds
+    _limits.until = None if seconds is None else time.thread_time() + seconds
     try:
         yield
     finally:
@@ -28,5 +28,5 @@ def time_limit(seconds: float | None) -> Iterator[None]:
 def check_time() -> None:
     """Raise OutOfTime if the time is over."""
     until = getattr(_limits, "until", None)
-    if until is not None and time.monotonic() > until:
+    if until is not None and time.thread_time() > until:
         raise OutOfTime

@@ -62,7 +62,7 @@ def final_answer(text: str, extraction: Extraction) -> FinalAnswer | None:
     """Return the final answer of a response, None where there is none to be found."""
     if extraction not in ("strict", "lenient"):
         found = extract(text, extraction)
-        return None if found is None else FinalAnswer((found,), extraction)
+        return None if found is None else FinalAnswer((found.strip(),), extraction)
     text = without_thought(text)
     marked = _marked(text)
     if extraction == "strict":
@@ -177,7 +177,7 @@ def _announced(text: str) -> FinalAnswer | None:
 def _first_sentence(text: str) -> str:
     formula = FORMULA.match(text)
     if formula and ("\n" in formula[0] or formula[0].startswith(("\\[", "$$"))):
-        return _inside(formula)
+        return _inside(formula).strip()
     line = text.partition("\n\n")[0].strip().partition("\n")[0]
     return _bare(SENTENCE_END.split(line, maxsplit=1)[0])
 

@@ -66,11 +66,14 @@ def _quantity(node: Node) -> Quantity:
 def compare_quantities(gold: Node, answer: Node, rules: Rules) -> Match:
     one, two = _quantity(gold), _quantity(answer)
     if one.degree != two.degree:
+        other = two if one.degree else one
+        if other.percent or _measures(other.unit):
+            return DIFFERENT
         plain = _compare_values(one.value, two.value, rules)
         if plain is EQUAL:
             return plain
         radians = [Node("degree", (q.value,)) if q.degree else q.value for q in (one, two)]
-        return _compare_values(radians[0], radians[1], rules)
+        return same_value(radians[0], radians[1])
     if one.unit and two.unit:
         converted = _converted(one, two, rules)
         if converted is not None:
@@ -81,6 +84,12 @@ def compare_quantities(gold: Node, answer: Node, rules: Rules) -> Match:
         exact_values = [Node("divide", (n.args[0], Node("number", (), Fraction(100)))) if n.kind == "percent" else n for n in hundredth]
         return _compare_values(exact_values[0], exact_values[1], rules)
     return result
+
+
+def _measures(unit: str) -> bool:
+    """Whether a unit measures something that is no angle."""
+    known = parse_unit(unit) if unit else None
+    return known is not None and known.dimension not in ((), (("angle", 1),), (("radians", 1),))
 
 
 def _converted(one: Quantity, two: Quantity, rules: Rules) -> Match | None:
