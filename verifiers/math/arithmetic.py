@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from verifiers.math.lexer import Unreadable
-from verifiers.math.literals import base_of, in_base, name_of, number_node, primed
+from verifiers.math.literals import base_of, choice_of, in_base, name_of, number_node, primed
 from verifiers.math.nodes import Node
 from verifiers.math.operands import Operands
 from verifiers.math.units import TABLE, is_unit
@@ -215,7 +215,7 @@ class Arithmetic(Operands):
             exponent = self._exponent()
             if node.kind in ("symbol", "constant") and self.accept("_"):
                 node = self._subscripted(node)
-            return self._tail(Node("power", (node, exponent)))
+            return self._tail(choice_of(node, exponent) or Node("power", (node, exponent)))
         return node
 
     def _ordinal(self) -> str | None:

@@ -14,7 +14,7 @@ COLLECTIONS = frozenset({"list", "group", "matrix", "union", "intersection", "di
 
 
 def is_equation(node: Node) -> bool:
-    return node.kind == "relation" and set(node.value) <= {"=", "~", "==="}  # type: ignore[arg-type]
+    return node.kind == "relation" and set(node.value) <= {"=", "~"}  # type: ignore[arg-type]
 
 
 def is_name(node: Node) -> bool:
@@ -25,7 +25,7 @@ def is_name(node: Node) -> bool:
         return node.value in ("e", "i")
     if node.kind == "apply":
         return node.value not in ("base", "mod")
-    if node.kind == "group":
+    if node.kind in ("group", "union", "intersection", "difference"):
         return all(is_name(item) for item in node.args)
     if node.kind == "multiply":
         return is_name(node.args[0]) and (is_name(node.args[1]) or node.args[1].kind in ("number", "relation"))
@@ -86,8 +86,11 @@ def _only_rounds(value: Node, decimal: Node) -> bool:
 
 
 def names_a_value(equation: Node) -> bool:
-    """Whether the left side is a name or a ratio of names, or the right side is a name for a constant on the left."""
+    """Whether the left side names or measures one quantity, or the right side is a name for a constant on the left."""
     left = equation.args[0]
+    measured = left.args[0] if left.kind == "power" else left
+    if measured.kind == "function" and _computes_nothing(left):
+        return True  # `|AB|`, `\\tan\\alpha`, `\\sin^2 x`
     return is_name(left) or not left.symbols() or (left.kind in ("ratio", "divide") and all(is_name(part) for part in left.args))
 
 
@@ -101,7 +104,8 @@ def renamed_value(first: Node, second: Node, value: Node) -> Node | None:
             same_function = first.value == second.value or str(second.value) not in {
                 str(n.value) for n in value.walk() if n.kind == "apply"
             }
-            return _with_names(value, names) if same_function else None
+            clash = (value.symbols() - set(names)) & set(names.values())  # `f(y)=2x` is not `f(x)=2x`
+            return _with_names(value, names) if same_function and not clash else None
     if "apply" in (first.kind, second.kind) and is_name(first) and is_name(second) and first.kind != second.kind:
         return value  # `y=2x` and `f(x)=2x`
     if not is_name(first) or not is_name(second):

@@ -142,6 +142,8 @@ def _describes_set(node: Node) -> bool:
 
 
 def _compare_sets(gold: Node, answer: Node, rules: Rules) -> Match:
+    if gold.kind == answer.kind == "relation" and {n.lower() for n in gold.symbols()} ^ {n.lower() for n in answer.symbols()}:
+        return DIFFERENT  # Of another variable: `y<2` for `x<2`.
     gold, answer = _set_behind_in(gold), _set_behind_in(answer)
     try:
         one, two = real_set(gold), real_set(answer)
@@ -274,7 +276,7 @@ def _items(node: Node) -> Sequence[Node]:
 def _compare_groups(gold: Node, answer: Node, rules: Rules) -> Match:
     if gold.value == "{}" and answer.value == "{}":
         return _unordered(_distinct(gold.args, rules), _distinct(answer.args, rules), rules)
-    if gold.value != answer.value and (len(gold.args) < 3 or "{}" in (gold.value, answer.value)):
+    if gold.value != answer.value and (len(gold.args) < 3 or not {gold.value, answer.value} <= {"()", "[]"}):
         return DIFFERENT
     return _in_order(gold.args, answer.args, rules)
 
@@ -354,8 +356,13 @@ def _all(results: object) -> Match:
 
 def _compare_relations(gold: Node, answer: Node, rules: Rules) -> Match:
     if gold.kind == answer.kind == "relation" and gold.value == answer.value:
-        return _in_order(gold.args, answer.args, rules)
+        return _in_order(_with_moduli(gold.args), _with_moduli(answer.args), rules)
     return DIFFERENT
+
+
+def _with_moduli(operands: Sequence[Node]) -> list[Node]:
+    r"""In a congruence `1 \pmod 4` is a remainder with its modulus, not the number 1."""
+    return [Node("group", node.args, "()") if node.kind == "apply" and node.value == "mod" else node for node in operands]
 
 
 def _compare_ratios(gold: Node, answer: Node, rules: Rules) -> Match:

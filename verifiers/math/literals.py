@@ -57,6 +57,15 @@ def base_of(node: Node) -> int | None:
     return None
 
 
+def choice_of(node: Node, upper: Node) -> Node | None:
+    """`C_5^2` is the number of choices of 2 out of 5, `A_5^2` and `P_5^2` that of arrangements."""
+    name, _, lower = str(node.value).partition("_") if node.kind == "symbol" else ("", "", "")
+    if name not in ("C", "A", "P") or not lower.isdigit() or upper.kind != "number" or not 0 <= upper.value <= int(lower):  # type: ignore[operator]
+        return None
+    choices = Node("function", (number(int(lower)), upper), "binomial")
+    return choices if name == "C" else Node("multiply", (choices, Node("function", (upper,), "factorial")))
+
+
 def primed(node: Node) -> Node:
     return Node("symbol", (), f"{name_of(node)}'")
 

@@ -34,7 +34,10 @@ class Operands(Commands):
         self.require("{")
         if self.accept("}"):
             raise Unreadable("empty braces")
-        bars, self.bars, conditions, self.conditions = self.bars, 0, self.conditions, 0
+        bars, self.bars, conditions = self.bars, 0, self.conditions
+        token = self.peek()
+        # `{x | x > 0}`, a set whose braces lost their backslashes
+        self.conditions = int(token is not None and token.kind == "word" and len(token.text) == 1 and self.next_is("|", "mid", ahead=1))
         node = self.items()
         if self.accept("over"):
             node = Node("divide", (node, self.items()))
@@ -106,6 +109,8 @@ class Operands(Commands):
             return Node("group", node.args, brackets)
         if brackets == "()" or node.kind == "matrix":
             return node
+        if brackets != "[]":
+            raise Unreadable(f"{opening} closed by {closing.text}")
         # A single item in square brackets groups, as round ones do, where something stands beside it.
         return (
             node
