@@ -39,7 +39,11 @@ class DeadlineExceeded(VerifierError):
 
 
 class WorkerCrashed(VerifierError):
-    """A worker ended in the middle of a call, or could not start."""
+    """A worker ended in the middle of a call."""
+
+
+class WorkerUnavailable(VerifierError):
+    """A worker could not start: nothing the call did."""
 
 
 class WorkerError(VerifierError):
@@ -82,7 +86,8 @@ class WorkerPool:
     def call(self, *args: Any) -> Any:
         """Return the function's value; may be called from any thread.
 
-        Raises: DeadlineExceeded. WorkerCrashed: out of memory, a crash in C code, or it could not start. WorkerError: the function raised.
+        Raises: DeadlineExceeded. WorkerCrashed: killed for memory, or a crash in C code. WorkerError: the function raised.
+        WorkerUnavailable: no worker could be started.
         """
         if self._closed:
             raise RuntimeError("the pool is closed")
@@ -150,7 +155,9 @@ class _Worker:
             self._read_line(time.monotonic() + START_SECONDS)
         except DeadlineExceeded:
             self.kill()
-            raise WorkerCrashed(f"the worker for {function} did not start within {START_SECONDS:g} s") from None
+            raise WorkerUnavailable(f"the worker for {function} did not start within {START_SECONDS:g} s") from None
+        except WorkerCrashed as error:
+            raise WorkerUnavailable(f"the worker for {function} cannot start: {self._last_words() or error}") from error
 
     def call(self, args: tuple[Any, ...], deadline_seconds: float) -> Any:
         self._calls += 1

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from verifiers.workers import DeadlineExceeded, WorkerCrashed, WorkerError, WorkerPool, shared_pool
+from verifiers.workers import DeadlineExceeded, WorkerCrashed, WorkerError, WorkerPool, WorkerUnavailable, shared_pool
 
 MISBEHAVE, DOUBLE = "tests.unit.worker_functions:misbehave", "tests.unit.worker_functions:double"
 
@@ -65,7 +65,7 @@ def test_what_the_function_prints_is_no_answer(pool: WorkerPool) -> None:
 
 def test_a_worker_that_cannot_start_says_why() -> None:
     pool = WorkerPool("no_such_module:judge", num_workers=1)
-    with pytest.raises(WorkerCrashed, match="No module named 'no_such_module'"):
+    with pytest.raises(WorkerUnavailable, match="No module named 'no_such_module'"):
         pool.call(1)
     pool.close()
 

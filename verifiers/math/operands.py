@@ -6,7 +6,7 @@ from verifiers.math.commands import Commands
 from verifiers.math.lexer import Token, Unreadable
 from verifiers.math.literals import number_node
 from verifiers.math.nodes import Node
-from verifiers.math.vocabulary import ALIASES, CLOSERS, FUNCTIONS, GREEK, UNKNOWN_FUNCTIONS
+from verifiers.math.vocabulary import ALIASES, CLOSERS, FUNCTIONS, GREEK, LEADING_WORDS, UNKNOWN_FUNCTIONS
 
 
 class Operands(Commands):
@@ -81,17 +81,7 @@ class Operands(Commands):
     def _words(self, token: Token) -> Node:
         words = token.text.strip()
         following = self.peek()
-        if following is not None and words.lower().rstrip(" :") in (
-            "only",
-            "where",
-            "either",
-            "both",
-            "if",
-            "for",
-            "answer",
-            "length",
-            "area",
-        ):
+        if following is not None and words.lower().rstrip(" :") in LEADING_WORDS:
             return self._power()
         return Node("text", (), words.lower())
 
@@ -107,16 +97,9 @@ class Operands(Commands):
         brackets = opening + closing.text
         if node.kind == "list":
             return Node("group", node.args, brackets)
-        if brackets == "()" or node.kind == "matrix":
-            return node
-        if brackets != "[]":
+        if brackets not in ("()", "[]"):
             raise Unreadable(f"{opening} closed by {closing.text}")
-        # A single item in square brackets groups, as round ones do, where something stands beside it.
-        return (
-            node
-            if self._factor_ahead() or self.next_is("^", "*", "+", "-", "/") or self.at > 2 + len(self.tokens) // 2
-            else Node("group", (node,), brackets)
-        )
+        return node
 
     def _word(self, token: Token) -> Node:
         word = token.text

@@ -22,7 +22,7 @@ from verifiers.math.scalars import Match
 from verifiers.math.second_opinion import SecondOpinion
 from verifiers.math.symbolic import Symbolic, needs_algebra
 from verifiers.types import Problem, Response, Verdict
-from verifiers.workers import DeadlineExceeded, WorkerCrashed
+from verifiers.workers import DeadlineExceeded, WorkerCrashed, WorkerError
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +51,10 @@ class Math:
         for name, value in (("tolerance", self.tolerance), ("deadline_seconds", self.deadline_seconds)):
             if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
                 raise ValueError(f"{name}={value!r} is not a number of at least 0")
+        if self.deadline_seconds == 0:
+            raise ValueError("deadline_seconds=0 leaves no time")
+        if isinstance(self.num_workers, bool) or not isinstance(self.num_workers, int) or self.num_workers < 1:
+            raise ValueError(f"num_workers={self.num_workers!r} is not a whole number of at least 1")
         if self.second_opinion not in (None, "math_verify"):
             raise ValueError(f"second_opinion={self.second_opinion!r} is not math_verify")
         object.__setattr__(self, "_symbolic", Symbolic(self.num_workers, self.deadline_seconds))
@@ -88,7 +92,7 @@ class Math:
             except DeadlineExceeded:
                 why = f"not decided within {self.deadline_seconds:g} s"
                 return Verdict(0.0, "timeout", extracted=answer.text, explanation=why)
-            except WorkerCrashed as error:  # It took all the memory it may have.
+            except (WorkerCrashed, WorkerError) as error:  # It took all the memory it may have, or sympy fell over it.
                 return Verdict(0.0, "timeout", extracted=answer.text, explanation=str(error)[:200])
         if result is Match.EQUAL:
             return Verdict(1.0, "correct", extracted=answer.text)

@@ -31,6 +31,7 @@ RELATIONS = {
 }  # fmt: skip
 CLAUSES = ("where", "for all", "for every", "for any", "for each", "for some integer", "for positive", "for integer")
 SEPARATORS = frozenset({"and", "or", "&", "and/or", "or else"})
+LEADING_WORDS = frozenset({"only", "where", "either", "both", "if", "for", "answer", "length", "area"})
 CONSTANT_WORDS = {"pi": "pi", "infty": "infinity", "infinity": "infinity", "inf": "infinity", "oo": "infinity", "i": "i", "e": "e"}
 MATRICES = frozenset({"matrix", "pmatrix", "bmatrix", "Bmatrix", "smallmatrix", "array"})
 ENVIRONMENTS_OF_SYSTEMS = frozenset({"begin array", "begin aligned", "begin matrix", "begin cases"})

@@ -134,7 +134,16 @@ def test_the_tolerance_is_relative_and_off_by_default() -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{"tolerance": -1}, {"extraction": "guess"}, {"second_opinion": "me"}, {"deadline_seconds": float("nan")}, {"wrong": 1}]
+    "options",
+    [
+        {"tolerance": -1},
+        {"extraction": "guess"},
+        {"second_opinion": "me"},
+        {"deadline_seconds": float("nan")},
+        {"wrong": 1},
+        {"deadline_seconds": 0},
+        {"num_workers": 0},
+    ],
 )
 def test_an_option_that_makes_no_sense_is_refused(options: dict[str, object]) -> None:
     with pytest.raises(BadOption):
