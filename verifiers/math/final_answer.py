@@ -215,7 +215,7 @@ def _inside(formula: re.Match[str]) -> str:
 
 def narrower(answer: FinalAnswer) -> list[str]:
     """What else an announced sentence may hold that cannot be read as a whole: behind its last `is`, its only formula, its only number."""
-    if answer.place not in ("announced", "whole", "label", "hash"):
+    if answer.place not in ("announced", "whole", "label", "hash", "tag") or len(answer.values) > 1:
         return []
     (text,) = answer.values
     candidates = []

@@ -10,6 +10,7 @@ import enum
 import random
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 from verifiers.math.digits import Surroundings, context, evaluate
@@ -69,7 +70,13 @@ def _has_value(node: Node) -> Match:
 
 def _seed(first: Node, second: Node) -> random.Random:
     # The same pair meets the same points everywhere and always.
-    return random.Random(f"{first} {second}")
+    return random.Random(" ".join(_spelled(node) for tree in (first, second) for node in tree.walk()))
+
+
+def _spelled(node: Node) -> str:
+    # Numbers in hexadecimal: Python refuses to write thousands of decimal digits.
+    value = f"{node.value.numerator:x}/{node.value.denominator:x}" if isinstance(node.value, Fraction) else str(node.value)
+    return f"{node.kind}:{value}:{len(node.args)}"
 
 
 def _points_modular(first: Node, second: Node) -> Iterator[tuple[int, int, int]]:

@@ -304,3 +304,11 @@ def test_costly_answers_are_judged_in_bounded_time(name: str) -> None:
     started = time.monotonic()
     assert outcome(gold, rf"\boxed{{{answer}}}", deadline_seconds=5.0) == expected
     assert time.monotonic() - started < 30
+
+
+def test_numbers_of_more_digits_than_python_writes_are_compared() -> None:
+    # 99999^99999 has 500 000 digits; the sum's value would be one of them.
+    assert outcome("918273645", r"\boxed{\sum_{k=1}^{n} x^{99999^{99999}}}", deadline_seconds=5.0) == "incorrect"
+    assert outcome("1", r"\boxed{\prod_{k=1}^{2000} k^3}", deadline_seconds=5.0) == "incorrect"
+    assert outcome(r"3^{20000}", r"\boxed{9^{10000}}") == "correct"
+    assert outcome(r"3^{20000}+\sqrt{2}", r"\boxed{\sqrt{2}+9^{10000}+1}") == "incorrect"
