@@ -44,7 +44,11 @@ def same_value(first: Node, second: Node) -> Match:
     if one is not None and two is not None:
         return Match.EQUAL if one == two else Match.DIFFERENT
     result = _compare_modular(first, second)
-    return result if result is not Match.UNKNOWN else _compare_digits(first, second)
+    if result is Match.UNKNOWN:
+        result = _compare_digits(first, second)
+    if result is Match.UNKNOWN and _in_order(first) == _in_order(second):
+        return _has_value(first)  # Out of reach, such as a tower of powers, but the same terms and factors.
+    return result
 
 
 def proportional(first: Node, second: Node) -> Match:
@@ -57,6 +61,18 @@ def _is_infinite(node: Node) -> bool:
     while node.kind == "negate":
         node = node.args[0]
     return node == INFINITY
+
+
+def _in_order(node: Node) -> str:
+    """The expression written out with its terms and factors in alphabetical order."""
+    args = [_in_order(argument) for argument in _operands(node, node.kind)]
+    return f"({_spelled(node).rpartition(':')[0]} {' '.join(sorted(args) if node.kind in ('add', 'multiply') else args)})"
+
+
+def _operands(node: Node, kind: str) -> list[Node]:
+    if kind not in ("add", "multiply"):
+        return list(node.args)
+    return [inner for argument in node.args for inner in (_operands(argument, kind) if argument.kind == kind else [argument])]
 
 
 def _has_value(node: Node) -> Match:

@@ -137,6 +137,7 @@ CASES: list[tuple[str, bool, str, str]] = [
     # code for other people's graders
     ("code", False, "1", r"\frac{__import__('os').system('true')}{1}"), ("code", False, "1", "().__class__.__base__.__subclasses__()"), ("code", False, "0", "(lambda: open('x','w'))() or 0"), ("code", False, "1", "N(__import__('os'))"), ("code", False, "2", "exec('x')"),
     # more of each
+    ("big", True, "10^{10^{10^{10}}}+1", "1+10^{10^{10^{10}}}"), ("big", False, "10^{10^{10^{10}}}-1", "1-10^{10^{10^{10}}}"), ("big", True, r"3\cdot 10^{10^{10^{10}}}", r"10^{10^{10^{10}}} \cdot 3"), ("integer", False, "0", r"\infty-\infty"),
     ("equation", False, r"n \equiv 1 \pmod{4}", r"n \equiv 1 \pmod{5}"), ("tuple", False, "(3,2,7)", "(3,2,7]"), ("equation", False, "f(x)=2x", "f(y)=2x"), ("inequality", False, "x<2", "y<2"), ("expression", False, "(x+1)^2", "[x+1)^2"),
     ("equation", False, "i=-5", "g=-5"), ("equation", False, "x^2+y^2=1", "a=1"), ("list", False, "AB=4,CD=5", "a=4,b=5"), ("equation", True, "y=2x", "f(x)=2x"), ("equation", True, "S=5", "a+b=5"), ("equation", True, "AB=5", "BA=5"),
     ("tuple", False, "(2, 2)", r"\text{no solution}"), ("equation", False, "x^2+y^2=1", r"100\%"), ("equation", False, "x+y=1", "1"), ("tuple", False, "(1,2)", "x=1 or x=2"), ("tuple", False, "(1,2)", "x=1, x=2"), ("tuple", False, "(1,2)", r"1 \text{ or } 2"),
