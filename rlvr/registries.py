@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from verifiers.registry import VERIFIERS, Registry
+from verifiers.registry import SANDBOXES, VERIFIERS, Registry
 
 ADVANTAGES = Registry("rlvr.advantages", "advantage estimator")
 ENGINES = Registry("rlvr.engines", "engine")
 LOSSES = Registry("rlvr.losses", "loss")
-SANDBOXES = Registry("rlvr.sandboxes", "sandbox")
 SUITES = Registry("rlvr.suites", "suite")
 
 __all__ = ["ADVANTAGES", "ENGINES", "LOSSES", "SANDBOXES", "SUITES", "VERIFIERS", "Registry"]

@@ -1,7 +1,21 @@
 """Runs untrusted programs. Knows nothing of models, rewards or verifiers."""
 
-from sandbox.errors import SandboxError, SandboxUnavailable
+from sandbox.docker_pool import DockerSandbox
+from sandbox.errors import ImageMissing, SandboxError, SandboxUnavailable
+from sandbox.local import LocalSandbox
 from sandbox.protocol import Sandbox
-from sandbox.types import Execution, Limits, Program
+from sandbox.types import Entry, Examination, Execution, Limits, Program
 
-__all__ = ["Execution", "Limits", "Program", "Sandbox", "SandboxError", "SandboxUnavailable"]
+__all__ = [
+    "DockerSandbox",
+    "Entry",
+    "Examination",
+    "Execution",
+    "ImageMissing",
+    "Limits",
+    "LocalSandbox",
+    "Program",
+    "Sandbox",
+    "SandboxError",
+    "SandboxUnavailable",
+]

@@ -1,7 +1,8 @@
 """The sandbox's errors.
 
 SandboxError
-└── SandboxUnavailable    the infrastructure failed, not the program
+└── SandboxUnavailable    the infrastructure failed, not the program; says what to do
+    └── ImageMissing      there is no image, and it cannot be built here
 """
 
 
@@ -11,3 +12,7 @@ class SandboxError(Exception):
 
 class SandboxUnavailable(SandboxError):
     """The engine that runs programs cannot be reached or has failed for good."""
+
+
+class ImageMissing(SandboxUnavailable):
+    """The image that containers are made of is not there and could not be built."""

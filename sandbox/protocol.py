@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol, runtime_checkable
 
-from sandbox.types import Execution, Program
+from sandbox.types import Entry, Examination, Execution, Program
 
 
 @runtime_checkable
@@ -15,5 +15,12 @@ class Sandbox(Protocol):
         """Run one program to its end or its limit.
 
         Raises: SandboxUnavailable: the infrastructure failed; says nothing about the program.
+        """
+        ...
+
+    async def examine(self, examined: Entry, examiner: Entry) -> Examination:
+        """Run two programs joined by a socket, each as a user of its own, until the examiner ends or its time is over.
+
+        Raises: SandboxUnavailable: as above.
         """
         ...

@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 ExecutionStatus = Literal["ok", "error", "timeout", "memory", "output", "killed"]
+"""How a program ended: exit status 0, another exit status, past its time, out of memory, wrote too much, killed by a signal."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one program may use before it is killed."""
+    """What one program may use before it is killed. The sandbox itself has limits that no program can raise; see `DockerSandbox`."""
 
     wall_seconds: float = 10.0
     memory_mib: int = 512
@@ -23,10 +24,26 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """Source text with its input; `files` are placed beside it in the work folder."""
+    """Source text of a Python program with its input; `files` are placed beside it in the work folder.
+
+    Raw bytes that are no UTF-8 stand in `source` as lone surrogates (`errors="surrogateescape"`).
+    """
 
     source: str
     stdin: str = ""
+    files: dict[str, str] = field(default_factory=dict)
+    limits: Limits = field(default_factory=Limits)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A function `module:name` of a module the sandbox was given, called as `name(argument, channel, report)`.
+
+    `channel` is the descriptor of a socket to the other program, `report` that of a pipe to the caller; the examined program has no report.
+    """
+
+    function: str
+    argument: str
     files: dict[str, str] = field(default_factory=dict)
     limits: Limits = field(default_factory=Limits)
 
@@ -41,3 +58,15 @@ class Execution:
     stderr: str
     wall_seconds: float
     peak_memory_mib: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Examination:
+    """What came of one program examining another: the examiner's report, and how both ended.
+
+    The examined program has no access to the report. Its own status is `ok` also where it still waited for calls at the end.
+    """
+
+    report: str
+    examined: Execution
+    examiner: Execution

@@ -86,6 +86,7 @@ class Registry:
 
 
 VERIFIERS = Registry("rlvr.verifiers", "verifier")
+SANDBOXES = Registry("rlvr.sandboxes", "sandbox")
 
 
 def build(name: str, options: Mapping[str, Any]) -> Verifier:

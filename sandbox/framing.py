@@ -1,0 +1,121 @@
+"""Turns programs into the frames a runner understands, and its answers into executions."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from typing import Any
+
+from sandbox.inside.wire import encode_frame
+from sandbox.pool import Answer, WorkerLost
+from sandbox.types import Entry, Examination, Execution, Limits, Program
+
+REPORT_BYTES = 4 << 20
+GRACE_SECONDS = 20.0
+"""On top of a job's own time: starting, killing, cleaning up on a loaded machine. Past it the worker counts as lost."""
+EXAMINED_OOM_SCORE, EXAMINER_OOM_SCORE = 1000, 800
+"""When memory runs out the examined program goes first, and any program before the runner (0)."""
+MAX_FILES_OPEN = 256
+
+INSIDE = ("wire", "child", "zygote", "job", "remains", "runner")
+STANDARD_PRELOAD = (
+    "typing re math collections itertools functools heapq bisect string random json datetime decimal fractions statistics copy operator io "
+    "traceback dataclasses enum abc numbers cmath hashlib textwrap time calendar contextlib types array struct queue"
+).split()
+"""What programs commonly import, imported once."""
+
+_ids = itertools.count(1)
+
+
+def boot_command() -> str:
+    """The Python source a runner's interpreter is started with."""
+    return (resources.files("sandbox.inside") / "boot.py").read_text("utf-8")
+
+
+def boot_message(*, isolate: bool, root: str, idle_seconds: float, modules: Mapping[str, str], preload: Sequence[str]) -> bytes:
+    """What is sent to it first: its modules, and those of the sandbox's user, which the zygote imports along with `preload`."""
+    folder = resources.files("sandbox.inside")
+    sources = [[f"rlvr_{name}", (folder / f"{name}.py").read_text("utf-8")] for name in INSIDE]
+    sources += [[name, source] for name, source in modules.items()]
+    settings = {"isolate": isolate, "root": root, "idle_seconds": idle_seconds, "preload": [*STANDARD_PRELOAD, *preload]}
+    message = json.dumps({"modules": sources, "settings": settings}).encode("ascii")
+    return len(message).to_bytes(4, "big") + message
+
+
+def run_frame(program: Program, work_mib: int) -> tuple[bytes, float]:
+    """The frame that runs one program, and the seconds after which its worker counts as lost."""
+    limits = program.limits
+    header = {
+        "id": next(_ids),
+        "wall_seconds": limits.wall_seconds,
+        "report_bytes": 0,
+        "programs": [_spec(limits, work_mib, EXAMINED_OOM_SCORE, stop_at_output_limit=True)],
+    }
+    payload = json.dumps({"source": program.source, "files": program.files}).encode("ascii")
+    return encode_frame(header, [program.stdin.encode("utf-8", "surrogateescape"), payload]), limits.wall_seconds + GRACE_SECONDS
+
+
+def examine_frame(examined: Entry, examiner: Entry, work_mib: int) -> tuple[bytes, float]:
+    """The frame that runs two programs, and the seconds after which their worker counts as lost."""
+    wall_seconds = examiner.limits.wall_seconds
+    header = {
+        "id": next(_ids),
+        "wall_seconds": wall_seconds,
+        "report_bytes": REPORT_BYTES,
+        "programs": [
+            _spec(examined.limits, work_mib, EXAMINED_OOM_SCORE, stop_at_output_limit=False),
+            _spec(examiner.limits, work_mib, EXAMINER_OOM_SCORE, stop_at_output_limit=False),
+        ],
+    }
+    blobs = []
+    for entry in (examined, examiner):
+        payload = {"function": entry.function, "argument": entry.argument, "files": entry.files}
+        blobs += [b"", json.dumps(payload).encode("ascii")]
+    return encode_frame(header, blobs), wall_seconds + GRACE_SECONDS
+
+
+def executions(answer: Answer) -> list[Execution]:
+    """How each program of a job ended."""
+    return [
+        Execution(
+            status=program["status"],
+            exit_code=program["exit_code"],
+            stdout=answer.blobs[2 * index].decode("utf-8", "replace"),
+            stderr=answer.blobs[2 * index + 1].decode("utf-8", "replace"),
+            wall_seconds=program["wall_seconds"],
+            peak_memory_mib=program["peak_memory_mib"] or None,
+        )
+        for index, program in enumerate(answer.header["programs"])
+    ]
+
+
+def examination(answer: Answer) -> Examination:
+    examined, examiner = executions(answer)
+    return Examination(answer.blobs[-1].decode("utf-8", "replace"), examined, examiner)
+
+
+def lost_execution(loss: WorkerLost, limits: Limits) -> Execution:
+    """How a program ended that took three workers down with it."""
+    status = "memory" if loss.for_memory else "killed"
+    return Execution(status, None, "", f"the sandbox it ran in was lost three times: {loss}", limits.wall_seconds)
+
+
+def _spec(limits: Limits, work_mib: int, oom_score_adj: int, *, stop_at_output_limit: bool) -> dict[str, Any]:
+    # CPU time is bounded as well, for the case that the runner is held up; threads share it.
+    cpu_seconds = math.ceil(limits.wall_seconds * max(1, limits.num_processes)) + 1
+    return {
+        "memory_bytes": limits.memory_mib << 20,
+        "output_bytes": limits.output_kib << 10,
+        "stop_at_output_limit": stop_at_output_limit,
+        "oom_score_adj": oom_score_adj,
+        "limits": [
+            ["RLIMIT_NPROC", limits.num_processes],
+            ["RLIMIT_NOFILE", MAX_FILES_OPEN],
+            ["RLIMIT_FSIZE", work_mib << 20],
+            ["RLIMIT_CORE", 0],
+            ["RLIMIT_CPU", cpu_seconds],
+        ],
+    }

@@ -1,0 +1,147 @@
+"""`LocalSandbox`: the same runner without a container. Not a sandbox against anybody who means harm."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import selectors
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+
+from sandbox.errors import SandboxUnavailable
+from sandbox.framing import boot_command, boot_message, examination, examine_frame, executions, lost_execution, run_frame
+from sandbox.inside import wire
+from sandbox.pool import Answer, Pool, WorkerLost
+from sandbox.types import Entry, Examination, Execution, Program
+
+NOT_COVERED = (
+    "programs run as your own user on this machine: they can read and change your files, use the network, signal your processes, "
+    "and see each other; only time, memory, processes and output are limited"
+)
+WORK_MIB = 64
+START_SECONDS = 60.0
+
+
+class LocalSandbox:
+    """Runs programs on this machine under resource limits only; refuses to start without `allow_unsafe=True`.
+
+    For development on a machine without Docker, with programs you trust. The options are those of `DockerSandbox`.
+    """
+
+    def __init__(
+        self,
+        *,
+        allow_unsafe: bool = False,
+        num_workers: int | None = None,
+        modules: Mapping[str, str] | None = None,
+        preload: Sequence[str] = (),
+        patience_seconds: float = 10.0,
+    ) -> None:
+        if not allow_unsafe:
+            raise ValueError(f"the sandbox 'local' does not contain programs: {NOT_COVERED}. Use 'docker', or say allow_unsafe=true")
+        self._modules, self._preload = dict(modules or {}), (*(modules or {}), *preload)
+        self._pool = Pool(
+            lambda index: _LocalRunner(self._modules, self._preload),
+            num_workers=num_workers or os.cpu_count() or 1,
+            patience_seconds=patience_seconds,
+        )
+
+    @property
+    def counters(self):
+        """What the pool has done so far."""
+        return self._pool.counters
+
+    async def run(self, program: Program) -> Execution:
+        """Run one program. See `Sandbox.run`."""
+        try:
+            answer = await asyncio.wrap_future(self._pool.submit(*run_frame(program, WORK_MIB)))
+        except WorkerLost as loss:
+            return lost_execution(loss, program.limits)
+        return executions(answer)[0]
+
+    async def examine(self, examined: Entry, examiner: Entry) -> Examination:
+        """Run a program and its examiner. See `Sandbox.examine`."""
+        try:
+            answer = await asyncio.wrap_future(self._pool.submit(*examine_frame(examined, examiner, WORK_MIB)))
+        except WorkerLost as loss:
+            lost = lost_execution(loss, examined.limits)
+            return Examination("", lost, lost)
+        return examination(answer)
+
+    def close(self) -> None:
+        """End the runners."""
+        self._pool.close()
+
+    async def __aenter__(self) -> LocalSandbox:
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        await asyncio.to_thread(self.close)
+
+
+class _LocalRunner:
+    """A runner as a child of this process, its work folders below a temporary one."""
+
+    def __init__(self, modules: Mapping[str, str], preload: Sequence[str]) -> None:
+        self._modules, self._preload = modules, preload
+        self._process: subprocess.Popen[bytes] | None = None
+        self._root: str | None = None
+        self._deadline = 0.0
+
+    def start(self) -> None:
+        self._root = tempfile.mkdtemp(prefix="rlvr-local-")
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-s", "-B", "-c", boot_command()],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                cwd="/",
+                env={"PYTHONHASHSEED": "0", "LANG": "C.UTF-8", "PATH": os.environ.get("PATH", ""), "OPENBLAS_NUM_THREADS": "1"},
+                start_new_session=True,
+                bufsize=0,
+            )
+            message = boot_message(isolate=False, root=self._root, idle_seconds=600.0, modules=self._modules, preload=self._preload)
+            self.exchange(message, START_SECONDS)
+        except (OSError, WorkerLost) as error:
+            raise SandboxUnavailable(f"the local runner did not start: {error}") from error
+
+    def exchange(self, frame: bytes, timeout_seconds: float) -> Answer:
+        assert self._process is not None
+        self._deadline = time.monotonic() + timeout_seconds
+        try:
+            wire.write_all(self._process.stdin.fileno(), frame)
+            return Answer(*wire.read_frame(self._read))
+        except (OSError, wire.Closed, ValueError) as error:
+            raise WorkerLost(str(error)) from error
+
+    def close(self) -> None:
+        if self._process is not None:
+            self._process.stdin.close()  # The runner ends what it started and then itself.
+            try:
+                self._process.wait(timeout=5.0)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+            self._process.stdout.close()
+        if self._root is not None:
+            shutil.rmtree(self._root, ignore_errors=True)
+        self._process = self._root = None
+
+    def _read(self, count: int) -> bytes:
+        parts = []
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._process.stdout, selectors.EVENT_READ)
+            while count:
+                if not selector.select(max(0.0, self._deadline - time.monotonic())):
+                    raise TimeoutError("no answer in time")
+                part = os.read(self._process.stdout.fileno(), min(count, 1 << 20))
+                if not part:
+                    raise wire.Closed("the runner is gone")
+                parts.append(part)
+                count -= len(part)
+        return b"".join(parts)
