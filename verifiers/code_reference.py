@@ -48,6 +48,7 @@ class Calls:
     entry_point: str
     cases: tuple[Case, ...]
     prompt: str
+    tolerance: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,7 @@ class Stdio:
     """Whole programs: what is fed to standard input and what must come out (APPS, CodeContests)."""
 
     cases: tuple[tuple[str, str], ...]
+    tolerance: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +116,12 @@ class _Reader:
             raise self.fault(f"tests of the type {self.kind!r} need {key!r} as a list that is not empty, got {_short(value)}")
         return value
 
+    def tolerance(self) -> float | None:
+        value = self.tests.get("tolerance")
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1):
+            raise self.fault(f"'tolerance' must be a number between 0 and 1, got {_short(value)}")
+        return value
+
 
 def _asserts(reader: _Reader, tests: Mapping[str, Any]) -> Asserts:
     asserts = reader.items("asserts")
@@ -133,7 +141,7 @@ def _calls(reader: _Reader, tests: Mapping[str, Any]) -> Calls:
         if not isinstance(case, Mapping) or "expected" not in case or not isinstance(case.get("args", []), Sequence):
             raise reader.fault(f"a case needs 'args' (a list) and 'expected', got {_short(case)}")
         cases.append(Case(tuple(case.get("args", [])), dict(case.get("kwargs") or {}), case["expected"]))
-    return Calls(reader.text("entry_point"), tuple(cases), reader.text("prompt", ""))
+    return Calls(reader.text("entry_point"), tuple(cases), reader.text("prompt", ""), reader.tolerance())
 
 
 def _stdio(reader: _Reader, tests: Mapping[str, Any]) -> Stdio:
@@ -143,7 +151,7 @@ def _stdio(reader: _Reader, tests: Mapping[str, Any]) -> Stdio:
         if not isinstance(stdin, str) or not isinstance(stdout, str):
             raise reader.fault(f"a case needs 'stdin' and 'stdout' as texts, got {_short(case)}")
         cases.append((stdin, stdout))
-    return Stdio(tuple(cases))
+    return Stdio(tuple(cases), reader.tolerance())
 
 
 def _pytest(reader: _Reader, tests: Mapping[str, Any]) -> Pytest:

@@ -69,7 +69,7 @@ class Code:
         test_seconds: for one test, and for executing the program before the first.
         total_seconds: for all tests of one program.
         memory_mib: for the program.
-        tolerance: relative and absolute, between floats (`calls`) and numbers with a point (`stdio`).
+        tolerance: relative and absolute, between floats (`calls`) and numbers with a point (`stdio`); tests may bring their own.
         sandbox: `docker`, `local` or a plug-in of your own, with `sandbox_options`.
     """
 
@@ -77,7 +77,7 @@ class Code:
     test_seconds: float = 5.0
     total_seconds: float = 30.0
     memory_mib: int = 512
-    tolerance: float = 1e-6
+    tolerance: float = 1e-5
     sandbox: str = "docker"
     sandbox_options: Mapping[str, Any] = field(default_factory=dict)
 
@@ -133,7 +133,7 @@ class Code:
             limits = Limits(wall_seconds=min(self.test_seconds, max(0.05, seconds_left)), memory_mib=self.memory_mib, output_kib=_output_kib(expected))
             execution = await self._sandbox().run(Program(code, stdin, limits=limits))
             seconds_left -= execution.wall_seconds
-            if execution.status == "ok" and same_output(execution.stdout, expected, self.tolerance):
+            if execution.status == "ok" and same_output(execution.stdout, expected, tests.tolerance or self.tolerance):
                 tally.passed.add(number)
             else:
                 tally.timeout |= execution.status == "timeout"
@@ -168,14 +168,15 @@ class Code:
             skip |= tally.passed | set(range(stopped_at + 1))
 
     def _examiner(self, tests: Asserts | Check | Calls | Pytest, skip: set[int]) -> dict[str, Any]:
-        given: dict[str, Any] = {"seconds": self.test_seconds, "skip": sorted(skip), "tolerance": self.tolerance, "entry_point": ""}
+        given: dict[str, Any] = {"seconds": self.test_seconds, "skip": sorted(skip), "entry_point": ""}
         if isinstance(tests, Asserts):
             return {**given, "kind": "asserts", "asserts": tests.asserts, "setup": tests.setup, "entry_point": tests.entry_point}
         if isinstance(tests, Check):
             return {**given, "kind": "check", "code": tests.code, "entry_point": tests.entry_point, "prompt": tests.prompt}
         if isinstance(tests, Calls):
             cases = [{"args": case.args, "kwargs": case.kwargs, "expected": case.expected} for case in tests.cases]
-            return {**given, "kind": "calls", "entry_point": tests.entry_point, "cases": cases}
+            tolerance = tests.tolerance or self.tolerance
+            return {**given, "kind": "calls", "entry_point": tests.entry_point, "cases": cases, "tolerance": tolerance}
         names = [name for name in tests.files if name.rpartition("/")[2].startswith("test_") or name.endswith("_test.py")]
         return {**given, "kind": "pytest", "module": tests.module, "files": names or list(tests.files), "stop": self.reward == "all"}
 

@@ -67,10 +67,12 @@ class Examiner:
             # What a solution claims is checked for its shape, and decides nothing but which names are asked of it.
             self.names = {name: kind for name, kind in message["names"].items() if isinstance(kind, list) and len(kind) == 2}
         else:
-            self.tell(event="not loaded", stage=str(message.get("stage")), error=short(message.get("error")))
+            error = message.get("error")
+            error = ": ".join(map(str, error)) if isinstance(error, list) else error
+            self.tell(event="not loaded", stage=str(message.get("stage")), error=short(str(error)))
 
-    def test(self, number, run):
-        """Run one test and report how it ended; returns False once the solution is gone."""
+    def test(self, number, run, source=""):
+        """Run one test and report how it ended; returns False once the solution is gone. `source`: shown for an assertion without a text."""
         self.connection.deadline = time.monotonic() + self.given["seconds"]
         try:
             message = run()
@@ -78,7 +80,9 @@ class Examiner:
         except remote.SolutionGone as gone:
             result, message = gone.kind, str(gone)
         except AssertionError as error:
-            result, message = "failed", short(error) or "assertion failed"
+            result, message = "failed", short(error) or short(source) or "assertion failed"
+        except remote.SolutionError as error:
+            result, message = "failed", short(error)
         except BaseException as error:
             result, message = "failed", "%s: %s" % (type(error).__name__, short(error))
         if self.connection.gone is not None:  # A test may have caught it.
@@ -101,7 +105,7 @@ class Examiner:
         for number, code in enumerate(codes):
             if number in self.given["skip"]:
                 continue
-            if not self.test(number, lambda code=code: exec(code, namespace)):
+            if not self.test(number, lambda code=code: exec(code, namespace), sources[number]):
                 return
 
     def check(self):
@@ -203,19 +207,18 @@ class Examiner:
                     defined.add(node.arg)
                 elif isinstance(node, ast.alias):
                     defined.add((node.asname or node.name).split(".")[0])
-        missing = loaded - set(found) - {name for name in dir(builtins)}
+        missing = loaded - set(found) - set(dir(builtins)) - defined
         entry = self.given["entry_point"].split(".")[0].replace("()", "")
-        own = {name for name in missing - defined if name in self.names and (self.names[name] != ["callable", False] or name == entry)}
-        found.update({name: self.stand_in(name) for name in own})
-        for name in missing - own - defined:
-            value = taken_for_granted(name)
-            if value is not None:
-                found[name] = value
+        for name in missing:
+            # A module the tests use without importing it is the real one: a solution's own `math.isclose` would say what it likes.
+            granted = None if name == entry else taken_for_granted(name)
+            if granted is not None:
+                found[name] = granted
             elif name in self.names:
                 found[name] = self.stand_in(name)
             elif name == entry and "." not in self.given["entry_point"]:
                 found[name] = Candidate(self.connection, name)  # A method of `class Solution`, or missing: then calling it says so.
-        if entry in dir(builtins) and entry in loaded and not [name for name in missing - defined if taken_for_granted(name) is None]:
+        if entry in dir(builtins) and entry in loaded and not [name for name in missing if taken_for_granted(name) is None]:
             found[entry] = Candidate(self.connection, entry)
         return found
 

@@ -111,7 +111,7 @@ class Server:
             solution = self.module.__dict__.get("Solution")
             if isinstance(solution, type) and "." not in name and hasattr(solution, name):
                 return getattr(solution(), name)
-            raise
+            raise NameError("the program defines no %s" % name)
 
     def serve(self):
         reader = self.connection.makefile("rb", buffering=1 << 16)

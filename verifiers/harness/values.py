@@ -68,7 +68,7 @@ def _encode_rarer(value, kind, keep):
     numpy = sys.modules.get("numpy")
     if numpy is not None and isinstance(value, numpy.generic):
         return encode(value.item(), keep)
-    if numpy is not None and isinstance(value, numpy.ndarray):
+    if numpy is not None and isinstance(value, numpy.ndarray) and value.dtype.kind in "biufcUS":
         return {"k": "ndarray", "v": [str(value.dtype), encode(value.tolist(), keep)]}
     # Values of subclasses travel as what they are underneath, read by the base class: an overridden method has no say.
     for base in (bool, int, float, str):
@@ -109,8 +109,6 @@ def decode(value, held):
         if tag == "handle":
             return held(inner)
         return _DECODERS[tag](inner, held)
-    except ProtocolError:
-        raise
     except (KeyError, TypeError, ValueError, ArithmeticError, AttributeError, ImportError) as error:
         raise ProtocolError("unreadable value: %s" % error)
 
@@ -123,8 +121,8 @@ def _ndarray(inner, held):
     import numpy
 
     kind, data = inner
-    if not isinstance(kind, str) or kind.startswith(("O", "object")):
-        return numpy.array(decode(data, held))
+    if numpy.dtype(kind).kind not in "biufcUS":
+        raise ProtocolError("an array of %s" % kind)
     return numpy.array(decode(data, held), dtype=kind)
 
 
