@@ -4,9 +4,10 @@ from sandbox.docker_pool import DockerSandbox
 from sandbox.errors import ImageMissing, SandboxError, SandboxUnavailable
 from sandbox.local import LocalSandbox
 from sandbox.protocol import Sandbox
-from sandbox.types import Entry, Examination, Execution, Limits, Program
+from sandbox.types import Answers, Entry, Examination, Execution, Limits, Program
 
 __all__ = [
+    "Answers",
     "DockerSandbox",
     "Entry",
     "Examination",

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 DEFAULT_SOCKET = Path("/var/run/docker.sock")
 REMEDY = (
-    "install and start Docker (as root: `make docker`), or point DOCKER_HOST, a docker context or the option `hosts` to an engine that answers"
+    "install and start Docker (as root: `make docker`), or point DOCKER_HOST, a docker context or the option `hosts` to an engine "
+    "that answers"
 )
 
 
@@ -40,15 +41,11 @@ def connect(host: str | None = None, *, timeout_seconds: float = 60.0) -> APICli
     if url.startswith("tcp://") and os.environ.get("DOCKER_TLS_VERIFY"):
         folder = Path(os.environ.get("DOCKER_CERT_PATH") or Path.home() / ".docker")
         try:
-            tls = TLSConfig(
-                client_cert=(str(folder / "cert.pem"), str(folder / "key.pem")), ca_cert=str(folder / "ca.pem"), verify=True
-            )
+            tls = TLSConfig(client_cert=(str(folder / "cert.pem"), str(folder / "key.pem")), ca_cert=str(folder / "ca.pem"), verify=True)
         except DockerException as error:
             raise SandboxUnavailable(f"DOCKER_TLS_VERIFY is set, but the certificates in {folder} cannot be used: {error}") from error
     try:
-        client = docker.APIClient(
-            base_url=url, version="auto", timeout=timeout_seconds, tls=tls, use_ssh_client=url.startswith("ssh://")
-        )
+        client = docker.APIClient(base_url=url, version="auto", timeout=timeout_seconds, tls=tls, use_ssh_client=url.startswith("ssh://"))
         client.ping()
     except (DockerException, OSError) as error:
         raise SandboxUnavailable(f"no Docker engine answers at {url} ({_first_line(error)}): {REMEDY}") from error
@@ -92,7 +89,13 @@ def _context_url() -> str | None:
 
 def _sockets() -> list[Path]:
     runtime = Path(os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}")
-    return [DEFAULT_SOCKET, runtime / "docker.sock", Path.home() / ".docker/run/docker.sock", Path("/run/podman/podman.sock"), runtime / "podman/podman.sock"]
+    return [
+        DEFAULT_SOCKET,
+        runtime / "docker.sock",
+        Path.home() / ".docker/run/docker.sock",
+        Path("/run/podman/podman.sock"),
+        runtime / "podman/podman.sock",
+    ]
 
 
 def _first_line(error: BaseException) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import socket
@@ -10,7 +9,6 @@ import threading
 import time
 import uuid
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -18,11 +16,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from sandbox.docker_engine import as_unavailable, connect, has_image
 from sandbox.errors import SandboxUnavailable
-from sandbox.framing import boot_command, boot_message, examination, examine_frame, executions, lost_execution, run_frame
+from sandbox.framing import boot_command, boot_message
 from sandbox.image.build import ensure_image
 from sandbox.inside import wire
 from sandbox.pool import Answer, Pool, WorkerLost
-from sandbox.types import Entry, Examination, Execution, Program
+from sandbox.pooled import PooledSandbox
+from sandbox.types import Entry, Program
 
 if TYPE_CHECKING:
     from docker import APIClient
@@ -55,12 +54,12 @@ class ContainerSettings:
     weaken: frozenset[str] = field(default_factory=frozenset)
 
 
-class DockerSandbox:
+class DockerSandbox(PooledSandbox):
     """Runs programs in hardened Docker containers that stay warm.
 
-    No network, a read-only root, one small tmpfs to write to, every capability dropped, no new privileges, a seccomp filter, and limits for
-    memory, processes, output and time. Each program is forked from an interpreter that has its imports behind it, under a user id used once;
-    when it ends, what it started is killed and what it wrote is gone. What that covers, and what not: docs/sandbox.md.
+    No network, a read-only root, one small tmpfs to write to, every capability dropped, no new privileges, a seccomp filter, and limits
+    for memory, processes, output and time. Each program is forked from an interpreter that has its imports behind it, under a user id used
+    once; when it ends, what it started is killed and what it wrote is gone. What that covers, and what not: docs/sandbox.md.
 
     Args:
         num_workers: containers, and so programs at a time; by default one for each core.
@@ -68,7 +67,7 @@ class DockerSandbox:
         memory_mib, work_mib: of one container: for programs, for the files they write.
         cpus: cores a container may use; by default no limit.
         hosts: engines to spread the containers over (`unix://`, `tcp://`, `ssh://`); by default the user's own, see `engine_url`.
-        image: an image with Python 3.9 or newer; by default the one `rlvr sandbox build` makes, built at first use where it is missing.
+        image: an image with Python 3.10 or newer; by default the one `rlvr sandbox build` makes, built at first use where it is missing.
         runtime: another OCI runtime the engine knows, such as `runsc`.
         jobs_per_container: after so many programs a container is replaced.
         modules: source texts by module name, importable in every program, imported once.
@@ -90,74 +89,41 @@ class DockerSandbox:
         jobs_per_container: int = 500,
         modules: Mapping[str, str] | None = None,
         preload: Sequence[str] = (),
-        patience_seconds: float = 60.0,
+        patience_seconds: float = 120.0,
         weaken: Sequence[str] = (),
     ) -> None:
         num_workers = num_workers or _num_cores()
-        for name, value in (("num_workers", num_workers), ("memory_mib", memory_mib), ("work_mib", work_mib), ("jobs_per_container", jobs_per_container)):
+        for name, value in (
+            ("num_workers", num_workers),
+            ("memory_mib", memory_mib),
+            ("work_mib", work_mib),
+            ("jobs_per_container", jobs_per_container),
+        ):
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise ValueError(f"{name}={value!r} is not a whole number of at least 1")
         if isolation not in ("pool", "job"):
             raise ValueError(f"isolation={isolation!r} is neither 'pool' nor 'job'")
-        self.num_workers, self.memory_mib, self.work_mib = num_workers, memory_mib, work_mib
+        self.num_workers, self.memory_mib = num_workers, memory_mib
         self._hosts = tuple(hosts) or (None,)
         self._image = image
         self._options = {"memory_mib": memory_mib, "work_mib": work_mib, "cpus": cpus, "runtime": runtime}
         self._modules, self._preload, self._weaken = dict(modules or {}), tuple(preload), frozenset(weaken)
         self._prepared: dict[str | None, str] = {}
         self._preparing = threading.Lock()
-        self._pool = Pool(
-            self._container,
-            num_workers=num_workers,
-            jobs_per_worker=1 if isolation == "job" else jobs_per_container,
-            patience_seconds=patience_seconds,
-        )
+        jobs_per_worker = 1 if isolation == "job" else jobs_per_container
+        pool = Pool(self._container, num_workers=num_workers, jobs_per_worker=jobs_per_worker, patience_seconds=patience_seconds)
+        super().__init__(pool, work_mib)
 
-    @property
-    def counters(self):
-        """What the pool has done so far: jobs, retries, containers started, lost and replaced."""
-        return self._pool.counters
-
-    async def run(self, program: Program) -> Execution:
-        """Run one program. See `Sandbox.run`."""
-        self._check_limits(program)
-        try:
-            answer = await asyncio.wrap_future(self._submit(*run_frame(program, self.work_mib)))
-        except WorkerLost as loss:
-            return lost_execution(loss, program.limits)
-        return executions(answer)[0]
-
-    async def examine(self, examined: Entry, examiner: Entry) -> Examination:
-        """Run a program and its examiner. See `Sandbox.examine`."""
-        self._check_limits(examined)
-        self._check_limits(examiner)
-        try:
-            answer = await asyncio.wrap_future(self._submit(*examine_frame(examined, examiner, self.work_mib)))
-        except WorkerLost as loss:
-            lost = lost_execution(loss, examined.limits)
-            return Examination("", lost, lost)
-        return examination(answer)
-
-    def close(self) -> None:
-        """Remove the containers. Happens at exit by itself; containers of a process that was killed end by themselves."""
-        self._pool.close()
-
-    async def __aenter__(self) -> DockerSandbox:
-        return self
-
-    async def __aexit__(self, *exception: object) -> None:
-        await asyncio.to_thread(self.close)
-
-    def _submit(self, frame: bytes, timeout_seconds: float) -> Future[Answer]:
-        return self._pool.submit(frame, timeout_seconds)
-
-    def _check_limits(self, program: Program | Entry) -> None:
+    def _check(self, program: Program | Entry) -> None:
         if program.limits.memory_mib > self.memory_mib:
             raise ValueError(
-                f"limits.memory_mib={program.limits.memory_mib} is more than the container's {self.memory_mib}: give the sandbox memory_mib={program.limits.memory_mib}"
+                f"limits.memory_mib={program.limits.memory_mib} is more than the container's {self.memory_mib}: "
+                f"give the sandbox memory_mib={program.limits.memory_mib}"
             )
         if program.limits.num_processes > MAX_PROCESSES // 2:
-            raise ValueError(f"limits.num_processes={program.limits.num_processes} is more than {MAX_PROCESSES // 2}, half of what a container may have")
+            raise ValueError(
+                f"limits.num_processes={program.limits.num_processes} is more than {MAX_PROCESSES // 2}, half of what a container may have"
+            )
 
     def _container(self, index: int) -> Container:
         return Container(self._hosts[index % len(self._hosts)], self._settings_for, owner_label())
@@ -169,7 +135,11 @@ class DockerSandbox:
                 remove_orphans(client)
                 self._prepared[host] = self._image or ensure_image(client)
         return ContainerSettings(
-            image=self._prepared[host], modules=self._modules, preload=(*self._modules, *self._preload), weaken=self._weaken, **self._options
+            image=self._prepared[host],
+            modules=self._modules,
+            preload=(*self._modules, *self._preload),
+            weaken=self._weaken,
+            **self._options,
         )
 
 
@@ -208,9 +178,7 @@ class Container:
             attached = self._client.attach_socket(self.id, params={"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1})
             self._stream = _Stream(attached)
             self._client.start(self.id)
-            message = boot_message(
-                isolate=True, root=ROOT, idle_seconds=IDLE_SECONDS, modules=settings.modules, preload=settings.preload
-            )
+            message = boot_message(isolate=True, root=ROOT, idle_seconds=IDLE_SECONDS, modules=settings.modules, preload=settings.preload)
         try:
             self.findings = self.exchange(message, START_SECONDS).header["findings"]
         except WorkerLost as error:

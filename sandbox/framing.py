@@ -11,7 +11,7 @@ from typing import Any
 
 from sandbox.inside.wire import encode_frame
 from sandbox.pool import Answer, WorkerLost
-from sandbox.types import Entry, Examination, Execution, Limits, Program
+from sandbox.types import Answers, Entry, Examination, Execution, Limits, Program
 
 REPORT_BYTES = 4 << 20
 GRACE_SECONDS = 20.0
@@ -51,11 +51,24 @@ def run_frame(program: Program, work_mib: int) -> tuple[bytes, float]:
     header = {
         "id": next(_ids),
         "wall_seconds": limits.wall_seconds,
+        "quiet_seconds": None,
         "report_bytes": 0,
         "programs": [_spec(limits, work_mib, EXAMINED_OOM_SCORE, stop_at_output_limit=True)],
     }
     payload = json.dumps({"source": program.source, "files": program.files}).encode("ascii")
     return encode_frame(header, [program.stdin.encode("utf-8", "surrogateescape"), payload]), limits.wall_seconds + GRACE_SECONDS
+
+
+def ask_frame(entry: Entry, quiet_seconds: float, report_bytes: int, work_mib: int) -> tuple[bytes, float]:
+    """The frame that runs one function with a report, and the seconds after which its worker counts as lost."""
+    header = {
+        "id": next(_ids),
+        "wall_seconds": entry.limits.wall_seconds,
+        "quiet_seconds": quiet_seconds,
+        "report_bytes": report_bytes,
+        "programs": [_spec(entry.limits, work_mib, EXAMINED_OOM_SCORE, stop_at_output_limit=False)],
+    }
+    return encode_frame(header, [b"", _payload(entry)]), entry.limits.wall_seconds + GRACE_SECONDS
 
 
 def examine_frame(examined: Entry, examiner: Entry, work_mib: int) -> tuple[bytes, float]:
@@ -64,6 +77,7 @@ def examine_frame(examined: Entry, examiner: Entry, work_mib: int) -> tuple[byte
     header = {
         "id": next(_ids),
         "wall_seconds": wall_seconds,
+        "quiet_seconds": None,
         "report_bytes": REPORT_BYTES,
         "programs": [
             _spec(examined.limits, work_mib, EXAMINED_OOM_SCORE, stop_at_output_limit=False),
@@ -72,8 +86,7 @@ def examine_frame(examined: Entry, examiner: Entry, work_mib: int) -> tuple[byte
     }
     blobs = []
     for entry in (examined, examiner):
-        payload = {"function": entry.function, "argument": entry.argument, "files": entry.files}
-        blobs += [b"", json.dumps(payload).encode("ascii")]
+        blobs += [b"", _payload(entry)]
     return encode_frame(header, blobs), wall_seconds + GRACE_SECONDS
 
 
@@ -92,7 +105,13 @@ def executions(answer: Answer) -> list[Execution]:
     ]
 
 
+def answers(answer: Answer) -> Answers:
+    """The report of a function that ran alone, and how it ended."""
+    return Answers(answer.blobs[-1].decode("utf-8", "replace"), executions(answer)[0])
+
+
 def examination(answer: Answer) -> Examination:
+    """The examiner's report, and how both programs ended."""
     examined, examiner = executions(answer)
     return Examination(answer.blobs[-1].decode("utf-8", "replace"), examined, examiner)
 
@@ -101,6 +120,10 @@ def lost_execution(loss: WorkerLost, limits: Limits) -> Execution:
     """How a program ended that took three workers down with it."""
     status = "memory" if loss.for_memory else "killed"
     return Execution(status, None, "", f"the sandbox it ran in was lost three times: {loss}", limits.wall_seconds)
+
+
+def _payload(entry: Entry) -> bytes:
+    return json.dumps({"function": entry.function, "argument": entry.argument, "files": entry.files}).encode("ascii")
 
 
 def _spec(limits: Limits, work_mib: int, oom_score_adj: int, *, stop_at_output_limit: bool) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import selectors
 import shutil
@@ -13,10 +12,10 @@ import time
 from collections.abc import Mapping, Sequence
 
 from sandbox.errors import SandboxUnavailable
-from sandbox.framing import boot_command, boot_message, examination, examine_frame, executions, lost_execution, run_frame
+from sandbox.framing import boot_command, boot_message
 from sandbox.inside import wire
 from sandbox.pool import Answer, Pool, WorkerLost
-from sandbox.types import Entry, Examination, Execution, Program
+from sandbox.pooled import PooledSandbox
 
 NOT_COVERED = (
     "programs run as your own user on this machine: they can read and change your files, use the network, signal your processes, "
@@ -26,7 +25,7 @@ WORK_MIB = 64
 START_SECONDS = 60.0
 
 
-class LocalSandbox:
+class LocalSandbox(PooledSandbox):
     """Runs programs on this machine under resource limits only; refuses to start without `allow_unsafe=True`.
 
     For development on a machine without Docker, with programs you trust. The options are those of `DockerSandbox`.
@@ -43,44 +42,11 @@ class LocalSandbox:
     ) -> None:
         if not allow_unsafe:
             raise ValueError(f"the sandbox 'local' does not contain programs: {NOT_COVERED}. Use 'docker', or say allow_unsafe=true")
-        self._modules, self._preload = dict(modules or {}), (*(modules or {}), *preload)
-        self._pool = Pool(
-            lambda index: _LocalRunner(self._modules, self._preload),
-            num_workers=num_workers or os.cpu_count() or 1,
-            patience_seconds=patience_seconds,
+        given, imported = dict(modules or {}), (*(modules or {}), *preload)
+        pool = Pool(
+            lambda index: _LocalRunner(given, imported), num_workers=num_workers or os.cpu_count() or 1, patience_seconds=patience_seconds
         )
-
-    @property
-    def counters(self):
-        """What the pool has done so far."""
-        return self._pool.counters
-
-    async def run(self, program: Program) -> Execution:
-        """Run one program. See `Sandbox.run`."""
-        try:
-            answer = await asyncio.wrap_future(self._pool.submit(*run_frame(program, WORK_MIB)))
-        except WorkerLost as loss:
-            return lost_execution(loss, program.limits)
-        return executions(answer)[0]
-
-    async def examine(self, examined: Entry, examiner: Entry) -> Examination:
-        """Run a program and its examiner. See `Sandbox.examine`."""
-        try:
-            answer = await asyncio.wrap_future(self._pool.submit(*examine_frame(examined, examiner, WORK_MIB)))
-        except WorkerLost as loss:
-            lost = lost_execution(loss, examined.limits)
-            return Examination("", lost, lost)
-        return examination(answer)
-
-    def close(self) -> None:
-        """End the runners."""
-        self._pool.close()
-
-    async def __aenter__(self) -> LocalSandbox:
-        return self
-
-    async def __aexit__(self, *exception: object) -> None:
-        await asyncio.to_thread(self.close)
+        super().__init__(pool, WORK_MIB)
 
 
 class _LocalRunner:

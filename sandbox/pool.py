@@ -1,7 +1,7 @@
 """A pool of warm places where programs run: queue, retry, healing. What a place is (a container, a process) is its worker's business.
 
-Every worker is served by one thread, so jobs may be submitted from any thread and any event loop. A job whose worker is lost goes to another;
-one that loses three in a row did that itself, and is reported as killed.
+Every worker is served by one thread, so jobs may be submitted from any thread and any event loop. A job whose worker is lost goes to
+another; one that loses three in a row did that itself, and is reported as killed.
 """
 
 from __future__ import annotations
@@ -241,4 +241,3 @@ class Pool:
 def _fail(job: _Job, error: SandboxUnavailable) -> None:
     if not job.future.done():
         job.future.set_exception(error)
-

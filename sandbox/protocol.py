@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol, runtime_checkable
 
-from sandbox.types import Entry, Examination, Execution, Program
+from sandbox.types import Answers, Entry, Examination, Execution, Program
 
 
 @runtime_checkable
@@ -15,6 +15,13 @@ class Sandbox(Protocol):
         """Run one program to its end or its limit.
 
         Raises: SandboxUnavailable: the infrastructure failed; says nothing about the program.
+        """
+        ...
+
+    async def ask(self, entry: Entry, *, quiet_seconds: float, report_bytes: int) -> Answers:
+        """Run one function and return what it reports, until it ends, its time is over or nothing came for `quiet_seconds`.
+
+        Raises: SandboxUnavailable: as above.
         """
         ...
 

@@ -39,7 +39,8 @@ class Program:
 class Entry:
     """A function `module:name` of a module the sandbox was given, called as `name(argument, channel, report)`.
 
-    `channel` is the descriptor of a socket to the other program, `report` that of a pipe to the caller; the examined program has no report.
+    `channel` is the descriptor of a socket to the other program, `report` that of a pipe to the caller. Alone a function has no channel; of
+    two the examined one has no report.
     """
 
     function: str
@@ -58,6 +59,14 @@ class Execution:
     stderr: str
     wall_seconds: float
     peak_memory_mib: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What a function that ran alone reported, in its own words, and how it ended."""
+
+    report: str
+    execution: Execution
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,8 +20,8 @@ LOG = Path(tempfile.gettempdir()) / "rlvr-dockerd.log"
 # debootstrap builds the sandbox image from the distribution's own packages, so that no image registry is needed.
 PACKAGES = ("docker.io", "debootstrap")
 START_SECONDS = 40
-# Tried in turn: as configured; then without a layered file system, which fails inside some containers; then also without a network.
-DAEMON_OPTIONS = ([], ["--storage-driver=vfs"], ["--storage-driver=vfs", "--iptables=false", "--bridge=none"])
+# Tried in turn: as configured, again where the first try met the remains of a daemon that was killed; then without a layered file system, which fails inside some containers; then also without a network.
+DAEMON_OPTIONS = ([], [], ["--storage-driver=vfs"], ["--storage-driver=vfs", "--iptables=false", "--bridge=none"])
 
 
 class UnixConnection(http.client.HTTPConnection):

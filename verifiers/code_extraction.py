@@ -24,8 +24,8 @@ class Block:
 def extract_code(text: str, entry_point: str = "") -> str | None:
     """Return the program a response proposes, or None where it proposes none.
 
-    Of several fenced blocks marked as Python, or not marked, the last that defines `entry_point` counts; where none does, the last marked one,
-    then the last one. A block that is never closed counts only where no other does. Without a fence the whole response is the program.
+    Of several fenced blocks marked as Python, or not marked, the last that defines `entry_point` counts; where none does, the last marked
+    one, then the last one. A block that is never closed counts only where no other does. Without a fence the whole response is the program.
     """
     text = without_thought(text)
     blocks = [block for block in fenced_blocks(text) if block.language in PYTHON or not block.language]

@@ -1,6 +1,6 @@
 """The verifier `code`: runs a response's program against unit tests in a sandbox.
 
-The tests run in a process of their own, apart from the program; what a program prints, exits with, patches or returns cannot forge a verdict.
+Tests and judgement stay outside the process that runs the program: what it prints, exits with, patches or returns cannot forge a verdict.
 """
 
 from __future__ import annotations
@@ -15,17 +15,18 @@ from typing import Any, Literal, get_args
 
 from sandbox.errors import SandboxError
 from sandbox.protocol import Sandbox
-from sandbox.types import Entry, Examination, Limits, Program
+from sandbox.types import Answers, Entry, Examination, Execution, Limits, Program
 from verifiers.code_extraction import continues, extract_code
 from verifiers.code_reference import Asserts, Calls, Check, Pytest, Stdio, Tests, imports_of, read_tests
 from verifiers.errors import GoldError, VerifierError
 from verifiers.gold import no_answer
+from verifiers.plain_calls import PlainCall, plain_calls, read_answer, report_bytes
 from verifiers.registry import SANDBOXES
 from verifiers.stdio_comparison import same_output
 from verifiers.types import Problem, Response, Verdict
 
 Reward = Literal["all", "share"]
-HARNESS = ("values", "comparison", "remote", "examiner", "solution")
+HARNESS = ("values", "remote", "examiner", "solution")
 MAX_CODE_CHARACTERS = 8_000_000
 
 
@@ -45,7 +46,9 @@ class Tally:
         num_passed = len(self.passed)
         share = num_passed / self.total if self.total else 0.0
         score = share if reward == "share" else float(share == 1.0)
-        outcome = "correct" if share == 1.0 else "partial" if reward == "share" and num_passed else "timeout" if self.timeout else "incorrect"
+        outcome = (
+            "correct" if share == 1.0 else "partial" if reward == "share" and num_passed else "timeout" if self.timeout else "incorrect"
+        )
         parts = {
             "passed": float(num_passed),
             "total": float(self.total),
@@ -59,10 +62,10 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class Code:
-    """Scores 1 where the response's program passes every test of `reference["tests"]`, else 0; or, with `reward: share`, the share passed.
+    """Scores 1 where the response's program passes all unit tests, run in a sandbox, else 0; or the share passed (`reward: share`).
 
-    The program is the last fenced block that can be one (docs/code-verifier.md), or the whole response. Formats of tests: `asserts`, `check`,
-    `calls`, `stdio`, `pytest`.
+    The program is the last fenced block that can be one (docs/code-verifier.md), or the whole response. `reference["tests"]` holds the
+    tests, in one of the formats `asserts`, `check`, `calls`, `stdio`, `pytest`.
 
     Args:
         reward: `all` or `share`.
@@ -118,6 +121,8 @@ class Code:
         try:
             if isinstance(tests, Stdio):
                 tally = await self._run_cases(tests, code)
+            elif isinstance(tests, Asserts | Calls | Check) and (calls := plain_calls(tests, self._tolerance(tests))) is not None:
+                tally = await self._ask(tests, calls, code)
             else:
                 tally = await self._examine(problem, tests, code)
         except SandboxError as error:
@@ -130,10 +135,12 @@ class Code:
         """Run the program once for each case; the expected output never enters the sandbox."""
         tally, seconds_left = Tally(len(tests.cases)), self.total_seconds
         for number, (stdin, expected) in enumerate(tests.cases):
-            limits = Limits(wall_seconds=min(self.test_seconds, max(0.05, seconds_left)), memory_mib=self.memory_mib, output_kib=_output_kib(expected))
+            limits = Limits(
+                wall_seconds=min(self.test_seconds, max(0.05, seconds_left)), memory_mib=self.memory_mib, output_kib=_output_kib(expected)
+            )
             execution = await self._sandbox().run(Program(code, stdin, limits=limits))
             seconds_left -= execution.wall_seconds
-            if execution.status == "ok" and same_output(execution.stdout, expected, tests.tolerance or self.tolerance):
+            if execution.status == "ok" and same_output(execution.stdout, expected, self._tolerance(tests)):
                 tally.passed.add(number)
             else:
                 tally.timeout |= execution.status == "timeout"
@@ -148,12 +155,36 @@ class Code:
                 break
         return tally
 
-    async def _examine(self, problem: Problem, tests: Asserts | Check | Calls | Pytest, code: str) -> Tally:
+    async def _ask(self, tests: Asserts | Calls | Check, calls: Sequence[PlainCall], code: str) -> Tally:
+        """Have all calls made and compare the results here; after one that took the program down, go on behind it where shares count."""
+        tally, first = Tally(len(calls)), 0
+        # A check is one test, whatever it consists of; executing the program has a time of its own.
+        seconds_left = min(self.total_seconds, 2 * self.test_seconds) if isinstance(tests, Check) else self.total_seconds
+        while True:
+            argument = json.dumps({**_solution(tests, code), "calls": [call.encoded() for call in calls[first:]]})
+            answers = await self._sandbox().ask(
+                Entry("rlvr_solution:answer", argument, limits=Limits(wall_seconds=max(0.1, seconds_left), memory_mib=self.memory_mib)),
+                quiet_seconds=self.test_seconds,
+                report_bytes=report_bytes(calls),
+            )
+            seconds_left -= answers.execution.wall_seconds
+            num_answered = _compare(answers, calls, first, tally)
+            if isinstance(tests, Check):
+                tally.total, tally.passed = 1, {0} if len(tally.passed) == len(calls) else set()
+                return tally
+            if num_answered is None or self.reward == "all" or seconds_left <= 0 or first + num_answered + 1 >= len(calls):
+                return tally
+            first += num_answered + 1
+
+    def _tolerance(self, tests: Asserts | Calls | Check | Stdio) -> float:
+        return self.tolerance if isinstance(tests, Asserts | Check) else tests.tolerance or self.tolerance
+
+    async def _examine(self, problem: Problem, tests: Asserts | Check | Pytest, code: str) -> Tally:
         """Run all tests in one examination; after a test that took the program down, go on behind it where shares count."""
         tally, skip, seconds_left = Tally(_count(tests)), set(), self.total_seconds
         while True:
             examination = await self._sandbox().examine(
-                Entry("rlvr_solution:main", json.dumps(_solution(tests, code)), limits=Limits(memory_mib=self.memory_mib)),
+                Entry("rlvr_solution:serve", json.dumps(_solution(tests, code)), limits=Limits(memory_mib=self.memory_mib)),
                 Entry(
                     "rlvr_examiner:main",
                     json.dumps(self._examiner(tests, skip)),
@@ -167,16 +198,12 @@ class Code:
                 return tally
             skip |= tally.passed | set(range(stopped_at + 1))
 
-    def _examiner(self, tests: Asserts | Check | Calls | Pytest, skip: set[int]) -> dict[str, Any]:
+    def _examiner(self, tests: Asserts | Check | Pytest, skip: set[int]) -> dict[str, Any]:
         given: dict[str, Any] = {"seconds": self.test_seconds, "skip": sorted(skip), "entry_point": ""}
         if isinstance(tests, Asserts):
             return {**given, "kind": "asserts", "asserts": tests.asserts, "setup": tests.setup, "entry_point": tests.entry_point}
         if isinstance(tests, Check):
             return {**given, "kind": "check", "code": tests.code, "entry_point": tests.entry_point, "prompt": tests.prompt}
-        if isinstance(tests, Calls):
-            cases = [{"args": case.args, "kwargs": case.kwargs, "expected": case.expected} for case in tests.cases]
-            tolerance = tests.tolerance or self.tolerance
-            return {**given, "kind": "calls", "entry_point": tests.entry_point, "cases": cases, "tolerance": tolerance}
         names = [name for name in tests.files if name.rpartition("/")[2].startswith("test_") or name.endswith("_test.py")]
         return {**given, "kind": "pytest", "module": tests.module, "files": names or list(tests.files), "stop": self.reward == "all"}
 
@@ -203,7 +230,7 @@ def harness_modules() -> dict[str, str]:
     return {f"rlvr_{name}": (folder / f"{name}.py").read_text("utf-8") for name in HARNESS}
 
 
-def _solution(tests: Asserts | Check | Calls | Pytest, code: str) -> dict[str, Any]:
+def _solution(tests: Asserts | Calls | Check | Pytest, code: str) -> dict[str, Any]:
     """What the program's process is given: source texts, and no tests."""
     prompt = getattr(tests, "prompt", "")
     if prompt and continues(code):
@@ -214,6 +241,44 @@ def _solution(tests: Asserts | Check | Calls | Pytest, code: str) -> dict[str, A
         sources.append(["solution.py", code, []])
     imports = tests.code if isinstance(tests, Check) else tests.setup if isinstance(tests, Asserts) else ""
     return {"sources": sources, "imports": imports_of(imports)}
+
+
+def _compare(answers: Answers, calls: Sequence[PlainCall], first: int, tally: Tally) -> int | None:
+    """Enter the results into the tally; returns how many calls were answered where the program was lost among them, else None."""
+    lines = answers.report.splitlines()
+    if not lines or '"ready"' not in lines[0]:
+        stage, error = _not_ready(lines, answers.execution)
+        tally.compile_error |= stage == "compile"
+        tally.timeout |= answers.execution.status == "timeout"
+        tally.memory |= answers.execution.status == "memory" or "MemoryError" in error
+        tally.failures.append(f"the program does not run: {error}")
+        return None
+    for index, (line, call) in enumerate(zip(lines[1:], calls[first:], strict=False)):
+        try:
+            result, error = read_answer(line)
+        except ValueError as unreadable:
+            result, error = None, str(unreadable)
+        if error is None and call.accepts(result):
+            tally.passed.add(first + index)
+        else:
+            tally.memory |= (error or "").startswith("MemoryError")
+            tally.failures.append(f"test {first + index + 1}: {error or f'returned {_short(result)}'}: {call.source}")
+    num_answered = len(lines) - 1
+    if num_answered >= len(calls) - first:
+        return None
+    status = answers.execution.status
+    tally.timeout |= status == "timeout"
+    tally.memory |= status == "memory"
+    tally.failures.append(f"test {first + num_answered + 1}: {_how_it_ended(status, answers.execution.stderr, 'the program ended')}")
+    return num_answered
+
+
+def _not_ready(lines: list[str], execution: Execution) -> tuple[str, str]:
+    try:
+        fact = json.loads(lines[0])
+        return str(fact["stage"]), ": ".join(map(str, fact["error"]))[:300]
+    except (IndexError, KeyError, TypeError, ValueError):
+        return "lost", _how_it_ended(execution.status, execution.stderr, "it ended while it was executed")
 
 
 def _read_report(problem: Problem, examination: Examination, tally: Tally) -> int | None:
@@ -265,8 +330,8 @@ def _read_report(problem: Problem, examination: Examination, tally: Tally) -> in
     return None
 
 
-def _count(tests: Asserts | Check | Calls | Pytest) -> int:
-    return len(tests.asserts) if isinstance(tests, Asserts) else len(tests.cases) if isinstance(tests, Calls) else 1
+def _count(tests: Asserts | Check | Pytest) -> int:
+    return len(tests.asserts) if isinstance(tests, Asserts) else 1
 
 
 def _output_kib(expected: str) -> int:
@@ -277,9 +342,17 @@ def _is_compile_error(stderr: str) -> bool:
     return any(stderr.rstrip().rpartition("\n")[2].startswith(kind) for kind in ("SyntaxError", "IndentationError", "TabError"))
 
 
-def _how_it_ended(status: str, stderr: str) -> str:
+def _how_it_ended(status: str, stderr: str, ok: str = "wrong output") -> str:
     if status == "ok":
-        return "wrong output"
+        return ok
     if status == "error":
         return stderr.strip().rpartition("\n")[2][:300] or "ended with an error"
     return {"timeout": "out of time", "memory": "out of memory", "output": "too much output", "killed": "killed by a signal"}[status]
+
+
+def _short(value: object) -> str:
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # An integer of too many digits, lists nested without end.
+        text = f"a {type(value).__name__}"
+    return text if len(text) <= 120 else text[:120] + "…"

@@ -28,7 +28,16 @@ NAME = "rlvr-sandbox"
 SUITE = "bookworm"
 PACKAGES = ("python3", "python3-numpy", "python3-pytest")
 # Of no use to a Python program, and half of the size.
-UNNEEDED = ("usr/share/doc", "usr/share/man", "usr/share/locale", "usr/share/info", "var/cache/apt", "var/lib/apt/lists", "var/log", "root/.cache")
+UNNEEDED = (
+    "usr/share/doc",
+    "usr/share/man",
+    "usr/share/locale",
+    "usr/share/info",
+    "var/cache/apt",
+    "var/lib/apt/lists",
+    "var/log",
+    "root/.cache",
+)
 BUILD_SECONDS = 1800.0
 Report = Callable[[str], None]
 
@@ -77,7 +86,7 @@ def build_image(client: APIClient, *, method: Method = "auto", base: str | None 
     raise ImageMissing(
         f"the sandbox image {tag} could not be built: {'; '.join(failures)}. "
         "Run `rlvr sandbox build` where the engine can reach a registry, or as root where debootstrap is installed; "
-        "or name an image of your own with Python 3.9 or newer (option `image`)"
+        "or name an image of your own with Python 3.10 or newer (option `image`)"
     )
 
 

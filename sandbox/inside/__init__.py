@@ -1,4 +1,4 @@
-"""What runs inside a container: standard library only, Python 3.9 or newer, sent over standard input when the container starts.
+"""What runs inside a container: standard library only, Python 3.10 or newer, sent over standard input when the container starts.
 
 boot     reads the other modules and starts them; the whole command line of the container
 runner   process 1: takes jobs from the host, runs them, kills and cleans up, answers

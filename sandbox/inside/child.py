@@ -92,7 +92,7 @@ def write_file(name, text):
     """Write a file below the working folder."""
     path = os.path.normpath(name)
     if os.path.isabs(path) or path.startswith(".."):
-        raise ValueError("the file %r is not below the working folder" % name)
+        raise ValueError(f"the file {name!r} is not below the working folder")
     if os.path.dirname(path):
         os.makedirs(os.path.dirname(path), exist_ok=True)
     with open(path, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:

@@ -116,8 +116,10 @@ class Job:
         self.id = header["id"]
         self.programs = [Program(spec, blobs[2 * index], blobs[2 * index + 1]) for index, spec in enumerate(header["programs"])]
         self.report = Capture(header["report_bytes"])
+        self.quiet_seconds = header["quiet_seconds"]
         self.started_at = time.monotonic()
         self.deadline = self.started_at + header["wall_seconds"]
+        self.reported_at = self.started_at
         self.readers = {}  # Descriptor: (capture, program).
         self.feeds = {}  # Descriptor: feed.
 
@@ -125,6 +127,11 @@ class Job:
     def main(self):
         """The program whose end is the job's: the only one, or the second, which judges."""
         return self.programs[-1]
+
+    def remaining(self):
+        """Seconds until the job's time is over, or the time in which it must report something."""
+        deadline = self.deadline if self.quiet_seconds is None else min(self.deadline, self.reported_at + self.quiet_seconds)
+        return deadline - time.monotonic()
 
     def close_feed(self, descriptor):
         del self.feeds[descriptor]

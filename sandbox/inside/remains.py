@@ -36,7 +36,7 @@ def descendants(root):
     for name in os.listdir("/proc") if os.path.isdir("/proc") else []:
         if name.isdigit():
             try:
-                with open("/proc/%s/stat" % name) as file:
+                with open(f"/proc/{name}/stat") as file:
                     parents[int(name)] = int(file.read().rpartition(")")[2].split()[1])
             except OSError:
                 continue
@@ -87,7 +87,7 @@ def remove_tree(folder):
                         if os.geteuid() != 0:
                             os.chmod(inner.path, 0o700)
                         pulled += 1
-                        os.rename(inner.path, os.path.join(folder, "%d-%d" % (pulled, time.monotonic_ns())))
+                        os.rename(inner.path, os.path.join(folder, f"{pulled}-{time.monotonic_ns()}"))
                     else:
                         os.unlink(inner.path)
                 os.rmdir(entry.path)
@@ -132,7 +132,7 @@ def findings(root):
         "network": [line.split(":")[0].strip() for line in read("/proc/net/dev").splitlines()[2:]],
         "read_only_root": bool(os.statvfs("/").f_flag & os.ST_RDONLY),
         "work_bytes": where.f_frsize * where.f_blocks,
-        "python": "%d.%d.%d" % sys.version_info[:3],
+        "python": ".".join(map(str, sys.version_info[:3])),
     }
 
 

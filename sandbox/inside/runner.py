@@ -1,8 +1,8 @@
 """Process 1 of a container: takes jobs from the host over standard input, one at a time, and answers on standard output.
 
-A job is one program, or two joined by a channel: the second judges the first and has a pipe of its own for its report. Each program has a user
-id used once. When a job ends, all that still runs as its users is killed and its folders are removed; where that fails the answer says
-`clean: false` and the host throws the container away.
+A job is one program, or two joined by a channel, of which the second judges the first. Each program has a user id used once. When a job
+ends, all that still runs as its users is killed and its folders are removed; where that fails the answer says `clean: false` and the host
+throws the container away.
 """
 
 import json
@@ -33,7 +33,7 @@ def main(settings):
         runner = Runner(settings)
         runner.serve()
     except wire.Closed as error:
-        print("ends: %s" % error, file=sys.stderr, flush=True)
+        print(f"ends: {error}", file=sys.stderr, flush=True)
     finally:
         # The host is gone, or this is a bug: nothing may go on. The end of process 1 ends every process of its container.
         if runner is not None:
@@ -65,7 +65,7 @@ class Runner:
         theirs.close()
         ready = self.next_event(START_SECONDS)
         if ready is None:
-            raise wire.Closed("the zygote took more than %g s to import %s" % (START_SECONDS, ", ".join(settings["preload"])))
+            raise wire.Closed("the zygote took more than {:g} s to import {}".format(START_SECONDS, ", ".join(settings["preload"])))
         self.zygote_data_bytes = ready["data_bytes"]
         wire.write_all(1, wire.encode_frame({"event": "ready", "findings": remains.findings(self.root)}))
 
@@ -73,7 +73,7 @@ class Runner:
         while True:
             # A host that vanished without a word, its network broken, must not leave a container behind for ever.
             if not select.select([0], [], [], self.idle_seconds)[0]:
-                raise wire.Closed("idle for %g s" % self.idle_seconds)
+                raise wire.Closed(f"idle for {self.idle_seconds:g} s")
             header, blobs = wire.read_frame(self.read)
             answer = wire.encode_frame({"event": "pong"}) if header.get("ping") else self.run(Job(header, blobs))
             wire.write_all(1, answer)
@@ -96,11 +96,12 @@ class Runner:
 
     def start(self, job):
         """Connect the programs' streams and have them forked."""
-        # Each program's descriptors in order: standard input, output, error, payload, channel, report. Ours are closed once given away: the end
-        # of a program is then the end of its streams.
+        # Each program's descriptors in order: standard input, output, error, payload, channel, report. Ours are closed once given away:
+        # the end of a program is then the end of its streams.
         channel, report = [None], None
         if len(job.programs) == 2:
             channel = [end.detach() for end in socket.socketpair()]
+        if job.report.limit:
             read, report = readable_pipe()
             job.readers[read] = (job.report, None)
         for index, program in enumerate(job.programs):
@@ -150,7 +151,7 @@ class Runner:
         program.asked_for = True
 
     def watch(self, job):
-        """Move data until the main program ended, the deadline passed or a program wrote too much."""
+        """Move data until the main program ended, the deadline passed, a program wrote too much or reported nothing for too long."""
         with selectors.DefaultSelector() as selector:
             for descriptor in job.readers:
                 selector.register(descriptor, selectors.EVENT_READ)
@@ -162,7 +163,7 @@ class Runner:
             selector.register(self.control, selectors.EVENT_READ)
             selector.register(0, selectors.EVENT_READ)
             while not job.main.ended:
-                remaining = job.deadline - time.monotonic()
+                remaining = job.remaining()
                 if remaining <= 0:
                     for program in job.programs:
                         program.stopped_by = None if program.ended else "timeout"
@@ -183,6 +184,8 @@ class Runner:
                 job.close_feed(key.fd)
         else:
             capture, program = job.readers[key.fd]
+            if capture is job.report:
+                job.reported_at = time.monotonic()
             if not capture.read_from(key.fd):
                 selector.unregister(key.fd)
             elif capture.overflowed and program is not None and program.spec["stop_at_output_limit"]:

@@ -20,7 +20,7 @@ def read_frame(read):
     """Return (header, blobs); `read(count)` returns exactly that many bytes or raises Closed."""
     size = int.from_bytes(read(4), "big")
     if size > MAX_HEADER_BYTES:
-        raise Closed("a header of %d bytes" % size)
+        raise Closed(f"a header of {size} bytes")
     header = json.loads(read(size))
     return header, [read(count) for count in header["sizes"]]
 

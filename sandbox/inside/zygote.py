@@ -21,7 +21,7 @@ def main(control, preload):
         try:
             importlib.import_module(name)
         except ImportError as error:
-            print("cannot import %s: %s" % (name, error), file=sys.stderr, flush=True)
+            print(f"cannot import {name}: {error}", file=sys.stderr, flush=True)
             os._exit(3)
     wakeup_read, wakeup_write = os.pipe()
     os.set_blocking(wakeup_read, False)

@@ -1,9 +1,10 @@
-"""When a result counts as the expected one: floats within a tolerance; lists, tuples and iterators by their elements; the rest as Python does.
+"""When a result counts as the expected one: floats within a tolerance; lists, tuples and iterators by their elements; the rest as in Python.
 
 Expected values come from files, where a tuple is a list, a set is a list, and every key of a mapping is a text.
 """
 
 import cmath
+import itertools
 import math
 import numbers
 from collections.abc import Iterator, Mapping, Set
@@ -77,10 +78,10 @@ def _hashable(value):
 
 def _equal_sequences(result, expected, tolerance):
     if isinstance(result, Iterator):
-        result = [each for each, _ in zip(result, range(len(expected) + 1))]
+        result = list(itertools.islice(result, len(expected) + 1))
     elif hasattr(result, "tolist"):
         result = result.tolist()
     elif not isinstance(result, (list, tuple, range)) and type(result).__name__ not in ("deque", "dict_keys", "dict_values", "dict_items"):
         return False
-    result = list(result)
-    return len(result) == len(expected) and all(equal(mine, theirs, tolerance) for mine, theirs in zip(result, expected))
+    # `len` of an endless range raises; it is compared before anything is unrolled.
+    return len(result) == len(expected) and all(equal(mine, theirs, tolerance) for mine, theirs in zip(result, expected, strict=True))

@@ -3,7 +3,6 @@
 Test code is the data set's and is trusted; what the solution sends is not, and is plain data before any test sees it.
 """
 
-import ast
 import builtins
 import collections
 import importlib
@@ -15,7 +14,6 @@ import time
 import types
 import typing
 
-import rlvr_comparison as comparison
 import rlvr_remote as remote
 
 MAX_MESSAGE = 300
@@ -33,7 +31,7 @@ def main(argument, channel, report):
         return
     if examiner.names is None:
         return
-    kinds = {"asserts": examiner.asserts, "check": examiner.check, "calls": examiner.calls, "pytest": examiner.pytest}
+    kinds = {"asserts": examiner.asserts, "check": examiner.check, "pytest": examiner.pytest}
     try:
         kinds[given["kind"]]()
     except remote.SolutionGone as gone:  # Between the tests, while the names they need were looked up.
@@ -72,7 +70,7 @@ class Examiner:
             self.tell(event="not loaded", stage=str(message.get("stage")), error=short(str(error)))
 
     def test(self, number, run, source=""):
-        """Run one test and report how it ended; returns False once the solution is gone. `source`: shown for an assertion without a text."""
+        """Run one test and report how it ended; False once the solution is gone. `source`: shown for an assertion without a text."""
         self.connection.deadline = time.monotonic() + self.given["seconds"]
         try:
             message = run()
@@ -84,7 +82,7 @@ class Examiner:
         except remote.SolutionError as error:
             result, message = "failed", short(error)
         except BaseException as error:
-            result, message = "failed", "%s: %s" % (type(error).__name__, short(error))
+            result, message = "failed", f"{type(error).__name__}: {short(error)}"
         if self.connection.gone is not None:  # A test may have caught it.
             result, message = self.connection.gone.kind, str(self.connection.gone)
         self.tell(test=number, result=result, message=message or "")
@@ -94,13 +92,13 @@ class Examiner:
         """Each assertion is a test; all share one namespace, as lines of one file do."""
         sources = self.given["asserts"]
         try:
-            namespace = self.namespace(self.given["setup"], sources)
             codes = [compile(source, "test.py", "exec") for source in sources]
+            namespace = self.namespace(self.given["setup"], codes)
         except BadTests as error:
             self.tell(event="bad tests", error=str(error))
             return
         except (SyntaxError, ValueError) as error:
-            self.tell(event="bad tests", error="%s: %s" % (type(error).__name__, error))
+            self.tell(event="bad tests", error=f"{type(error).__name__}: {error}")
             return
         for number, code in enumerate(codes):
             if number in self.given["skip"]:
@@ -111,12 +109,12 @@ class Examiner:
     def check(self):
         """HumanEval's form: a function `check(candidate)`; one test."""
         try:
-            namespace = self.namespace(self.given["prompt"], [self.given["code"]], forgiving=True)
             code = compile(self.given["code"], "test.py", "exec")
-            if "check" not in {node.name for node in ast.parse(self.given["code"]).body if isinstance(node, ast.FunctionDef)}:
+            namespace = self.namespace(self.given["prompt"], [code], forgiving=True)
+            if "check" not in code.co_names:
                 raise BadTests("they define no function check(candidate)")
         except (BadTests, SyntaxError, ValueError) as error:
-            self.tell(event="bad tests", error="%s: %s" % (type(error).__name__, error))
+            self.tell(event="bad tests", error=f"{type(error).__name__}: {error}")
             return
 
         def run():
@@ -124,21 +122,6 @@ class Examiner:
             namespace["check"](self.candidate())
 
         self.test(0, run)
-
-    def calls(self):
-        """Arguments and the expected result of each call."""
-        for number, case in enumerate(self.given["cases"]):
-            if number in self.given["skip"]:
-                continue
-
-            def run(case=case):
-                result = self.candidate()(*case["args"], **case["kwargs"])
-                if comparison.equal(result, case["expected"], self.given["tolerance"]):
-                    return None
-                return "returned %s, expected %s" % (short(result), short(case["expected"]))
-
-            if not self.test(number, run):
-                return
 
     def pytest(self):
         """Test files, run by pytest; the module under test is a stand-in for the solution."""
@@ -163,7 +146,7 @@ class Examiner:
             if self.connection.gone is not None:
                 self.tell(test=plugin.count, result=self.connection.gone.kind, message=str(self.connection.gone))
             else:
-                self.tell(event="bad tests", error=plugin.problem or "pytest ended with %s" % status)
+                self.tell(event="bad tests", error=plugin.problem or f"pytest ended with {status}")
 
     def candidate(self):
         return Candidate(self.connection, self.given["entry_point"])
@@ -182,7 +165,7 @@ class Examiner:
             raise AttributeError(name)
         return Candidate(self.connection, name)
 
-    def namespace(self, setup, sources, forgiving=False):
+    def namespace(self, setup, codes, forgiving=False):
         """What test code sees: its own set-up, modules it takes for granted, and stand-ins for what the solution defines.
 
         A built-in is never the solution's, unless it is the entry point and tests have no other name to call: a solution that defines `len`
@@ -193,22 +176,12 @@ class Examiner:
             exec(compile(setup, "setup.py", "exec"), found)
         except Exception as error:
             if not forgiving:
-                raise BadTests("their set-up fails: %s: %s" % (type(error).__name__, short(error)))
-        if forgiving:
-            found.pop(self.given["entry_point"], None)
-        loaded, defined = set(), set()
-        for source in sources:
-            for node in ast.walk(ast.parse(source)):
-                if isinstance(node, ast.Name):
-                    (loaded if isinstance(node.ctx, ast.Load) else defined).add(node.id)
-                elif isinstance(node, (ast.FunctionDef, ast.ClassDef)):
-                    defined.add(node.name)
-                elif isinstance(node, ast.arg):
-                    defined.add(node.arg)
-                elif isinstance(node, ast.alias):
-                    defined.add((node.asname or node.name).split(".")[0])
-        missing = loaded - set(found) - set(dir(builtins)) - defined
+                raise BadTests(f"their set-up fails: {type(error).__name__}: {short(error)}") from error
         entry = self.given["entry_point"].split(".")[0].replace("()", "")
+        if forgiving:
+            found.pop(entry, None)
+        # Attributes and what the tests define themselves are among the names, which does no harm: it is not looked up, or overwritten.
+        missing = {name for code in codes for name in names_in(code) if name not in found and not hasattr(builtins, name)}
         for name in missing:
             # A module the tests use without importing it is the real one: a solution's own `math.isclose` would say what it likes.
             granted = None if name == entry else taken_for_granted(name)
@@ -218,9 +191,17 @@ class Examiner:
                 found[name] = self.stand_in(name)
             elif name == entry and "." not in self.given["entry_point"]:
                 found[name] = Candidate(self.connection, name)  # A method of `class Solution`, or missing: then calling it says so.
-        if entry in dir(builtins) and entry in loaded and not [name for name in missing if taken_for_granted(name) is None]:
+        if hasattr(builtins, entry) and not any(isinstance(found.get(name), remote.RemoteObject) for name in missing):
             found[entry] = Candidate(self.connection, entry)
         return found
+
+
+def names_in(code):
+    """The names that code and the functions in it look up or set, attributes included."""
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from names_in(constant)
 
 
 class Candidate(remote.RemoteCallable):
@@ -257,7 +238,7 @@ class PytestReport:
             return
         gone = self.examiner.connection.gone
         result = gone.kind if gone is not None else "passed" if report.passed or report.skipped else "failed"
-        self.examiner.tell(test=self.count, result=result, message="" if report.passed else "%s: %s" % (report.nodeid, short(last_line(report))))
+        self.examiner.tell(test=self.count, result=result, message="" if report.passed else f"{report.nodeid}: {short(last_line(report))}")
         self.count += 1
 
 

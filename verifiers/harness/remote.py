@@ -20,7 +20,7 @@ class SolutionError(Exception):
 
 
 class Connection:
-    """The examiner's end of the socket. Answers may be forged but hold plain data only, and come from one who has not seen what is expected."""
+    """The examiner's end of the socket. Answers may be forged, but are plain data from one who has not seen what is expected."""
 
     def __init__(self, connection):
         self.connection = connection
@@ -35,7 +35,7 @@ class Connection:
         try:
             return values.receive(self.read)
         except values.ProtocolError as error:
-            self.lose("lost", "it sent what no solution sends: %s" % error)
+            self.lose("lost", f"it sent what no solution sends: {error}")
 
     def read(self, count):
         while len(self.buffer) < count:
@@ -71,11 +71,11 @@ class Connection:
                 self.lose("lost", "it answered a call that was not made")
             if "error" in answer:
                 raise self.exception(answer["error"], operation)
-            for mine, theirs in zip(arguments, answer.get("arguments") or ()):
+            for mine, theirs in zip(arguments, answer.get("arguments") or (), strict=False):
                 write_back(mine, values.decode(theirs, self.held))
             return values.decode(answer.get("value"), self.held)
         except (values.ProtocolError, RecursionError) as error:
-            self.lose("lost", "it sent what no solution sends: %s" % error)
+            self.lose("lost", f"it sent what no solution sends: {error}")
 
     def send(self, message):
         """Send, giving up at the deadline: a solution that does not read fills the socket."""
@@ -98,17 +98,17 @@ class Connection:
             return StopIteration()
         # From a call it would end the test's own loop over `map(candidate, …)` and look like nothing left to check.
         if name in ("StopIteration", "StopAsyncIteration") or not (isinstance(kind, type) and issubclass(kind, Exception)):
-            return SolutionError("%s: %s" % (name, text))
+            return SolutionError(f"{name}: {text}")
         try:
             return kind(text)
         except TypeError:  # UnicodeDecodeError and the like want more than a text.
-            return SolutionError("%s: %s" % (name, text))
+            return SolutionError(f"{name}: {text}")
 
     def keep(self, value, kind):
         """The tests' side of a handle: only what came from the solution can go back by reference."""
         handle = getattr(value, "_rlvr_handle", None)
         if handle is None:
-            raise TypeError("a test passes a %s to the solution: only plain data can cross" % type(value).__name__)
+            raise TypeError(f"a test passes a {type(value).__name__} to the solution: only plain data can cross")
         return handle
 
     def held(self, handle):
@@ -116,8 +116,14 @@ class Connection:
             number, kind, is_callable = handle
             number = int(number)
         except (TypeError, ValueError):
-            raise values.ProtocolError("a handle that is none")
-        return RemoteIterator(self, number) if kind == "iterator" else RemoteCallable(self, number) if is_callable else RemoteObject(self, number)
+            raise values.ProtocolError("a handle that is none") from None
+        return (
+            RemoteIterator(self, number)
+            if kind == "iterator"
+            else RemoteCallable(self, number)
+            if is_callable
+            else RemoteObject(self, number)
+        )
 
     def exception_class(self, name, base):
         """A class for tests to name in `except` and `pytest.raises`."""
@@ -203,7 +209,7 @@ class RemoteIterator(RemoteObject):
 def plain(value, kind):
     """Insist on a plain value: `__len__` and `__str__` must return one."""
     if type(value) is not kind:
-        raise TypeError("not %s" % kind.__name__)
+        raise TypeError(f"not {kind.__name__}")
     return value
 
 

@@ -1,4 +1,4 @@
-"""The process that runs the program to be judged: executes it once, then answers calls until the socket closes.
+"""The process that runs the program to be judged: executes it once, then makes the calls it is asked for.
 
 Everything here is in the program's hands once it runs. It knows arguments, never tests or expected values, so lying gains nothing.
 """
@@ -14,29 +14,68 @@ import rlvr_child as child
 import rlvr_values as values
 
 MAX_MESSAGE = 500
+MAX_ITEMS = 100_000
 
 
-def main(argument, channel, report):
+def serve(argument, channel, report):
     """Serve `{"sources": [[file name, text, names to forget], …], "imports": text}` over the socket `channel`."""
-    given = json.loads(argument)
     connection = socket.socket(fileno=channel)
+    module, problem = start(json.loads(argument))
+    if problem is not None:
+        values.send(connection, problem)
+        return
+    server = Server(module, connection)
+    values.send(connection, {"event": "ready", "names": server.names()})
+    server.serve()
+
+
+def answer(argument, channel, report):
+    """Make the calls of `{"sources", "imports", "calls": [[name, arguments, named arguments], …]}`; write each result as a line."""
+    given = json.loads(argument)
+    module, problem = start(given)
+    tell(report, problem or {"event": "ready"})
+    if problem is not None:
+        return
+    for name, positional, named in given["calls"]:
+        server = Server(module, None)
+        try:
+            function = server.named(name)
+            arguments = [values.decode(each, server.held) for each in positional]
+            value = function(*arguments, **{key: values.decode(each, server.held) for key, each in named.items()})
+            fact = {"value": values.encode(value, server.drain)}
+        except BaseException as error:
+            fact = {"error": describe(error)}
+        try:
+            tell(report, fact)
+        except (ValueError, TypeError, RecursionError, MemoryError) as error:
+            tell(report, {"error": describe(error)})
+    tell(report, {"event": "done"})
+
+
+def tell(report, fact):
+    """Write one fact as a line."""
+    data = (json.dumps(fact) + "\n").encode("ascii")
+    while data:
+        data = data[os.write(report, data) :]
+
+
+def start(given):
+    """Execute the program's source texts; returns its module and what to tell where that failed."""
     module = child.new_module("solution", "solution.py")
     for name, text, forgotten in given["sources"]:
         problem = load(module, name, text)
         if problem is not None and not forgotten:
-            values.send(connection, problem)
-            return
+            return module, problem
         for each in forgotten:
             module.__dict__.pop(each, None)
-    try:
-        exec(given["imports"], scratch := {})
-        for name, value in scratch.items():
-            module.__dict__.setdefault(name, value)
-    except Exception:
-        pass  # What the tests import may be missing here; the solution then misses it if it needs it.
-    server = Server(module, connection)
-    values.send(connection, {"event": "ready", "names": server.names()})
-    server.serve()
+    if given["imports"]:
+        try:
+            exec(given["imports"], scratch := {})
+            for name, value in scratch.items():
+                module.__dict__.setdefault(name, value)
+        except Exception:
+            pass  # What the tests import may be missing here; the solution then misses it if it needs it.
+    return module, None
 
 
 def load(module, name, text):
@@ -89,6 +128,12 @@ class Server:
         self.objects[handle] = value
         return [handle, kind, callable(value)]
 
+    def drain(self, value, kind):
+        """What stands for an object where nobody will ask for more: an iterator gives what it has, up to a point."""
+        if kind != "iterator":
+            return None
+        return [values.encode(each, self.drain) for each in itertools.islice(value, MAX_ITEMS)]
+
     def held(self, handle):
         """A handle that came back: the object itself; a name: what the module has under it."""
         if isinstance(handle, str):
@@ -111,7 +156,7 @@ class Server:
             solution = self.module.__dict__.get("Solution")
             if isinstance(solution, type) and "." not in name and hasattr(solution, name):
                 return getattr(solution(), name)
-            raise NameError("the program defines no %s" % name)
+            raise NameError(f"the program defines no {name}") from None
 
     def serve(self):
         reader = self.connection.makefile("rb", buffering=1 << 16)

@@ -79,7 +79,12 @@ def differential(folder: Path, name: str, form: str) -> Iterator[Sample]:
             tests = {"type": "calls", "entry_point": row["entry_point"], "cases": cases, "prompt": row["prompt"]}
         else:
             same = "def same(a, b):\n    return a == b or (isinstance(b, float) and abs(a - b) < 1e-6)\n"
-            tests = {"type": "check", "code": same + "def check(candidate):\n" + "\n".join(lines), "entry_point": row["entry_point"], "prompt": row["prompt"]}
+            tests = {
+                "type": "check",
+                "code": same + "def check(candidate):\n" + "\n".join(lines),
+                "entry_point": row["entry_point"],
+                "prompt": row["prompt"],
+            }
         yield Sample(row["id"], tests, row["canonical"], True)
         yield Sample(row["id"] + "/nothing", tests, f"def {row['entry_point']}(*arguments):\n    return 'nothing'\n", False)
 
