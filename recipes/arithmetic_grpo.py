@@ -8,28 +8,24 @@ The supervised warm-up stops once three tenths of the *validation* problems are 
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 import rlvr.recipe
+from recipes.from_nothing import prepare_from_nothing
 from rlvr.algorithms import GrpoConfig, KlConfig
 from rlvr.config import (
     PREPARED_BY_RECIPE,
     BatchConfig,
     CheckpointConfig,
     DataConfig,
-    EarlyStopConfig,
     HeldOutConfig,
     ModelConfig,
     OptimizerConfig,
     RunConfig,
     SamplingConfig,
-    SftConfig,
     VerifierConfig,
 )
-from rlvr.errors import ConfigError, TrainingStopped
 
 NUM_TRAIN, NUM_VALIDATION, NUM_HELD_OUT = 20_000, 256, 500
 
@@ -66,62 +62,17 @@ def prepare(config: RunConfig, folder: Path, *, digits: tuple[int, int] = (2, 3)
 
     Raises: ConfigError: the folder exists. TrainingStopped: the warm-up did not get far enough.
     """
-    from transformers.utils import logging
-
     from recipes.arithmetic import build_model, build_tokenizer, distinct_sums
 
-    logging.disable_progress_bar()  # Its bars would break into the run's own display.
-    try:
-        folder.mkdir(parents=True)
-    except FileExistsError as error:
-        raise ConfigError(f"name={config.name}: {folder} exists already; choose another name or remove the folder") from error
+    rows = {
+        split: [
+            {"question": p.question, "answer": p.answer, "response": p.demonstration}
+            for p in distinct_sums(split, count, seed=config.seed, digits=digits)
+        ]
+        for split, count in (("train", num_train), ("validation", NUM_VALIDATION), ("held_out", NUM_HELD_OUT))
+    }
     tokenizer = build_tokenizer()
-    build_model(tokenizer, seed=config.seed).save_pretrained(folder / "untrained")
-    tokenizer.save_pretrained(folder / "untrained")
-    for split, count in (("train", num_train), ("validation", NUM_VALIDATION), ("held_out", NUM_HELD_OUT)):
-        problems = distinct_sums(split, count, seed=config.seed, digits=digits)
-        write_rows(folder / f"{split}.jsonl", [{"question": p.question, "answer": p.answer, "response": p.demonstration} for p in problems])
-
-    def data(split: str) -> DataConfig:
-        return config.data.model_copy(update={"path": str(folder / f"{split}.jsonl")})
-
-    model = config.model.model_copy(update={"path": str(warm_up(config, folder, data("train"), data("validation")))})
-    held_out = config.held_out.model_copy(update={"data": data("held_out")})
-    return config.model_copy(update={"model": model, "data": data("train"), "held_out": held_out})
-
-
-def warm_up(config: RunConfig, folder: Path, demonstrations: DataConfig, validation: DataConfig) -> Path:
-    """Learn from demonstrations until three tenths of the validation problems are solved; return the model's folder.
-
-    Stopped much earlier, reinforcement finds too little to reinforce and gets stuck; much later, there is nothing left to learn.
-    """
-    import rlvr.run_sft
-
-    enough = 0.3
-    settings = SftConfig(
-        name="warmup",
-        runs_folder=str(folder),
-        seed=config.seed,
-        num_steps=1000,
-        num_threads=config.num_threads,
-        model=config.model.model_copy(update={"path": str(folder / "untrained")}),
-        data=demonstrations,
-        samples_per_step=64,
-        tokens_per_microbatch=config.batch.tokens_per_microbatch,
-        optimizer=OptimizerConfig(learning_rate=1e-3, warmup_steps=10),
-        early_stop=EarlyStopConfig(data=validation, verifier=config.verifier, sampling=config.sampling, accuracy=enough, every=10),
-        engine=config.engine,
-        deterministic=config.deterministic,
-    )
-    result = rlvr.run_sft.sft(settings)
-    if result.validation is None or result.validation.score < enough:
-        raise TrainingStopped(f"the warm-up did not solve {enough:.0%} of the validation problems within {settings.num_steps} steps")
-    return result.export
-
-
-def write_rows(path: Path, rows: Sequence[dict[str, str]]) -> None:
-    """Write one JSON object a line."""
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return prepare_from_nothing(config, folder, rows, build_model(tokenizer, seed=config.seed), tokenizer)
 
 
 if __name__ == "__main__":

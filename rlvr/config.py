@@ -69,6 +69,8 @@ class FieldMap(Settings):
     """Becomes `reference = {"answer": …}`."""
     reference: str | None = None
     """A field that already holds a whole reference object; overrides `answer`."""
+    tests: str | None = None
+    """A field that holds unit tests: a list of assertions, an object, or either as JSON text; becomes `reference = {"tests": …}`."""
     id: str | None = None
     """Defaults to the row number."""
     tags: str | None = None

@@ -43,6 +43,7 @@ def diagnose(folder: Path | None = None) -> list[Check]:
         check_torchvision(),
         check_our_verifiers(),
         check_docker(),
+        check_sandbox(),
         check_vllm(),
         check_import("deepspeed", "import deepspeed", remedy="pip install 'rlvr[deepspeed]'"),
         check_disk(folder or Path.cwd()),
@@ -101,22 +102,31 @@ def check_our_verifiers() -> Check:
 
 
 def check_docker() -> Check:
-    """Ask the daemon for its version, where DOCKER_HOST or the default socket says it is."""
-    import docker
-    from docker.errors import DockerException
+    """Ask the engine for its version, wherever the user's own engine is."""
+    from sandbox.status import engine_finding
 
-    remedy = "install and start Docker (`make docker` as root), or set DOCKER_HOST; only verifiers that run code need it"
-    try:
-        client = docker.from_env(timeout=10)
-    except DockerException as error:
-        return Check("docker", "missing", f"no daemon answers: {first_line(str(error))}", remedy)
-    try:
-        server = client.version()
-        return Check("docker", "ok", f"{server['Version']} at {client.api.base_url}, storage {client.info()['Driver']}")
-    except DockerException as error:
-        return Check("docker", "broken", f"the daemon at {client.api.base_url} does not answer: {first_line(str(error))}", remedy)
-    finally:
-        client.close()
+    found = engine_finding()
+    if found.holds:
+        return Check("docker", "ok", found.detail)
+    detail, _, remedy = found.detail.partition("): ")
+    return Check("docker", "missing", f"{detail})" if remedy else detail, f"{remedy or detail}; only verifiers that run code need it")
+
+
+def check_sandbox() -> Check:
+    """Whether the sandbox's image is there, and which of a container's limits do not hold."""
+    from sandbox.status import engine_finding, image_finding, limit_findings
+
+    if not engine_finding().holds:
+        return Check("sandbox", "missing", "no Docker engine answers", "see docker")
+    image = image_finding()
+    if not image.holds:
+        return Check("sandbox", "missing", image.detail, "rlvr sandbox build")
+    findings = limit_findings()
+    failed = [f"{finding.name}: {finding.detail}" for finding in findings if finding.holds is False]
+    if failed:
+        return Check("sandbox", "broken", "; ".join(failed), "rlvr sandbox status; docs/sandbox.md says what each limit is for")
+    held = ", ".join(finding.name for finding in findings if finding.holds)
+    return Check("sandbox", "ok", f"{image.detail}; limits that hold: {held}; {findings[0].detail}")
 
 
 def check_vllm() -> Check:

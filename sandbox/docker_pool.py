@@ -8,8 +8,8 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -41,17 +41,12 @@ Isolation = Literal["pool", "job"]
 
 
 @dataclass(frozen=True, slots=True)
-class ContainerSettings:
-    """How containers are made. Memory: a program's, the work folder's (a tmpfs is memory) and the runner's, together one container's."""
+class ContainerPlan:
+    """How a container is made: its image, docker-py's `host_config` for it, and what its runner is sent first."""
 
     image: str
-    memory_mib: int
-    work_mib: int
-    cpus: float | None
-    runtime: str | None
-    modules: Mapping[str, str]
-    preload: tuple[str, ...]
-    weaken: frozenset[str] = field(default_factory=frozenset)
+    host_config: Mapping[str, Any]
+    boot_message: bytes
 
 
 class DockerSandbox(PooledSandbox):
@@ -90,7 +85,6 @@ class DockerSandbox(PooledSandbox):
         modules: Mapping[str, str] | None = None,
         preload: Sequence[str] = (),
         patience_seconds: float = 120.0,
-        weaken: Sequence[str] = (),
     ) -> None:
         num_workers = num_workers or _num_cores()
         for name, value in (
@@ -103,11 +97,10 @@ class DockerSandbox(PooledSandbox):
                 raise ValueError(f"{name}={value!r} is not a whole number of at least 1")
         if isolation not in ("pool", "job"):
             raise ValueError(f"isolation={isolation!r} is neither 'pool' nor 'job'")
-        self.num_workers, self.memory_mib = num_workers, memory_mib
+        self.memory_mib, self.work_mib, self.cpus, self.runtime = memory_mib, work_mib, cpus, runtime
         self._hosts = tuple(hosts) or (None,)
         self._image = image
-        self._options = {"memory_mib": memory_mib, "work_mib": work_mib, "cpus": cpus, "runtime": runtime}
-        self._modules, self._preload, self._weaken = dict(modules or {}), tuple(preload), frozenset(weaken)
+        self._modules, self._preload = dict(modules or {}), tuple(preload)
         self._prepared: dict[str | None, str] = {}
         self._preparing = threading.Lock()
         jobs_per_worker = 1 if isolation == "job" else jobs_per_container
@@ -125,29 +118,57 @@ class DockerSandbox(PooledSandbox):
                 f"limits.num_processes={program.limits.num_processes} is more than {MAX_PROCESSES // 2}, half of what a container may have"
             )
 
-    def _container(self, index: int) -> Container:
-        return Container(self._hosts[index % len(self._hosts)], self._settings_for, owner_label())
+    def host_config(self) -> dict[str, Any]:
+        """The hardening of each container, as docker-py names it."""
+        # A program's memory, the work folder's (a tmpfs is memory) and the runner's. No swap.
+        memory = f"{self.memory_mib + self.work_mib + RUNNER_MIB}m"
+        config: dict[str, Any] = {
+            "auto_remove": True,
+            "network_mode": "none",
+            "read_only": True,
+            "tmpfs": {
+                ROOT: f"rw,nosuid,nodev,noexec,size={self.work_mib}m,nr_inodes=16384,mode=0711",
+                "/dev/mqueue": "ro,nosuid,nodev,noexec,size=4k,mode=0555",
+            },
+            "ipc_mode": "none",
+            "cap_drop": ["ALL"],
+            "cap_add": CAPABILITIES,
+            "security_opt": ["no-new-privileges:true", f"seccomp={seccomp_profile()}"],
+            "mem_limit": memory,
+            "memswap_limit": memory,
+            "pids_limit": MAX_PROCESSES,
+            # Kept by no log: what programs print comes to the caller alone.
+            "log_config": {"type": "none", "config": {}},
+            "restart_policy": {"Name": "no"},
+        }
+        if self.cpus is not None:
+            config["nano_cpus"] = int(self.cpus * 1e9)
+        if self.runtime is not None:
+            config["runtime"] = self.runtime
+        return config
 
-    def _settings_for(self, client: APIClient, host: str | None) -> ContainerSettings:
-        """See to it, once for each engine, that what others left behind is removed and the image is there."""
+    def boot_message(self) -> bytes:
+        """What each runner is sent first."""
+        preload = (*self._modules, *self._preload)
+        return boot_message(isolate=True, root=ROOT, idle_seconds=IDLE_SECONDS, modules=self._modules, preload=preload)
+
+    def plan(self, client: APIClient, host: str | None) -> ContainerPlan:
+        """See to it, once for each engine, that what others left behind is removed and the image is there; say how a container is made."""
         with self._preparing:
             if host not in self._prepared or not has_image(client, self._prepared[host]):
                 remove_orphans(client)
                 self._prepared[host] = self._image or ensure_image(client)
-        return ContainerSettings(
-            image=self._prepared[host],
-            modules=self._modules,
-            preload=(*self._modules, *self._preload),
-            weaken=self._weaken,
-            **self._options,
-        )
+        return ContainerPlan(self._prepared[host], self.host_config(), self.boot_message())
+
+    def _container(self, index: int) -> Container:
+        return Container(self._hosts[index % len(self._hosts)], self.plan, owner_label())
 
 
 class Container:
     """One warm container and the connection to the runner in it."""
 
-    def __init__(self, host: str | None, settings_for: Any, owner: str) -> None:
-        self.host, self.settings_for, self.owner = host, settings_for, owner
+    def __init__(self, host: str | None, plan: Callable[[APIClient, str | None], ContainerPlan], owner: str) -> None:
+        self.host, self.plan, self.owner = host, plan, owner
         self.findings: Mapping[str, Any] = {}
         self.id: str | None = None
         self._client: APIClient | None = None
@@ -161,9 +182,9 @@ class Container:
         """
         self._client = connect(self.host)
         with as_unavailable(f"starting a sandbox container at {self._client.base_url}"):
-            settings = self.settings_for(self._client, self.host)
+            plan = self.plan(self._client, self.host)
             created = self._client.create_container(
-                settings.image,
+                plan.image,
                 command=["python3", "-s", "-B", "-c", boot_command()],
                 stdin_open=True,
                 environment={"PYTHONHASHSEED": "0", "LANG": "C.UTF-8", "OPENBLAS_NUM_THREADS": "1"},
@@ -171,18 +192,17 @@ class Container:
                 working_dir="/",
                 entrypoint=[],
                 user="0:0",
-                network_disabled="network" not in settings.weaken,
-                host_config=self._client.create_host_config(**host_config(settings)),
+                network_disabled=plan.host_config["network_mode"] == "none",
+                host_config=self._client.create_host_config(**plan.host_config),
             )
             self.id = created["Id"]
             attached = self._client.attach_socket(self.id, params={"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1})
             self._stream = _Stream(attached)
             self._client.start(self.id)
-            message = boot_message(isolate=True, root=ROOT, idle_seconds=IDLE_SECONDS, modules=settings.modules, preload=settings.preload)
         try:
-            self.findings = self.exchange(message, START_SECONDS).header["findings"]
+            self.findings = self.exchange(plan.boot_message, START_SECONDS).header["findings"]
         except WorkerLost as error:
-            raise SandboxUnavailable(f"a sandbox container of image {settings.image} started but did not get ready: {error}") from error
+            raise SandboxUnavailable(f"a sandbox container of image {plan.image} started but did not get ready: {error}") from error
 
     def exchange(self, frame: bytes, timeout_seconds: float) -> Answer:
         """Send a frame and wait for its answer.
@@ -280,51 +300,6 @@ class _Stream:
         return remaining
 
 
-def host_config(settings: ContainerSettings) -> dict[str, Any]:
-    """The hardening of one container, as docker-py names it.
-
-    `weaken` takes single protections away: the tests prove with it that they would notice.
-    """
-    memory = f"{settings.memory_mib + settings.work_mib + RUNNER_MIB}m"
-    strong: dict[str, Any] = {
-        "auto_remove": True,
-        "network_mode": "none",
-        "read_only": True,
-        "tmpfs": {
-            ROOT: f"rw,nosuid,nodev,noexec,size={settings.work_mib}m,nr_inodes=16384,mode=0711",
-            "/dev/mqueue": "ro,nosuid,nodev,noexec,size=4k,mode=0555",
-        },
-        "ipc_mode": "none",
-        "cap_drop": ["ALL"],
-        "cap_add": CAPABILITIES,
-        "security_opt": ["no-new-privileges:true", f"seccomp={seccomp_profile()}"],
-        "mem_limit": memory,
-        "memswap_limit": memory,
-        "pids_limit": MAX_PROCESSES,
-        # Kept by no log: what programs print comes to the caller alone.
-        "log_config": {"type": "none", "config": {}},
-        "restart_policy": {"Name": "no"},
-    }
-    if settings.cpus is not None:
-        strong["nano_cpus"] = int(settings.cpus * 1e9)
-    if settings.runtime is not None:
-        strong["runtime"] = settings.runtime
-    for protection in settings.weaken:
-        strong.update(WEAKER[protection])
-    return strong
-
-
-WEAKER: Mapping[str, Mapping[str, Any]] = {
-    "network": {"network_mode": "bridge"},
-    "root": {"read_only": False},
-    "seccomp": {"security_opt": ["no-new-privileges:true", "seccomp=unconfined"]},
-    "capabilities": {"cap_drop": [], "cap_add": ["SYS_ADMIN", "SYS_PTRACE", "MKNOD"]},
-    "ipc": {"ipc_mode": "private"},
-    "privileges": {"security_opt": []},
-}
-"""What each single protection is replaced by in a deliberately weak container."""
-
-
 def seccomp_profile() -> str:
     """The system calls programs may make: an allow list."""
     return json.dumps(json.loads((resources.files("sandbox.image") / "seccomp.json").read_text("utf-8")))
@@ -345,6 +320,19 @@ def remove_orphans(client: APIClient) -> int:
                 remove_container(client, container["Id"])
                 removed += 1
     return removed
+
+
+def probe(sandbox: DockerSandbox, host: str | None = None) -> Mapping[str, Any]:
+    """Start one container as `sandbox` would, and return what its runner found of its limits.
+
+    Raises: SandboxUnavailable.
+    """
+    container = Container(host, sandbox.plan, owner_label())
+    try:
+        container.start()
+        return container.findings
+    finally:
+        container.close()
 
 
 def list_containers(client: APIClient) -> list[Mapping[str, Any]]:

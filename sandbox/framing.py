@@ -39,7 +39,7 @@ def boot_message(*, isolate: bool, root: str, idle_seconds: float, modules: Mapp
     """What is sent to it first: its modules, and those of the sandbox's user, which the zygote imports along with `preload`."""
     folder = resources.files("sandbox.inside")
     sources = [[f"rlvr_{name}", (folder / f"{name}.py").read_text("utf-8")] for name in INSIDE]
-    sources += [[name, source] for name, source in modules.items()]
+    sources += [[name, source] for name, source in modules.items()]  # In order: each may import those before it.
     settings = {"isolate": isolate, "root": root, "idle_seconds": idle_seconds, "preload": [*STANDARD_PRELOAD, *preload]}
     message = json.dumps({"modules": sources, "settings": settings}).encode("ascii")
     return len(message).to_bytes(4, "big") + message

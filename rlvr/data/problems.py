@@ -154,7 +154,7 @@ def _read_demonstration(row: Row, fields: FieldMap, pattern: re.Pattern[str] | N
     else:
         raise _BadRow("the response must be the last of several messages, by the assistant, as data.fields.response is null")
     _check_last_turn(messages, fields)
-    reference_field = fields.reference or fields.answer
+    reference_field = fields.reference or fields.tests or fields.answer
     has_reference = reference_field is not None and row.values.get(reference_field) is not None
     reference = _read_reference(row, fields, pattern) if has_reference else {}
     return Demonstration(Problem(_read_id(row, fields), messages, reference), response)
@@ -191,6 +191,8 @@ def _read_turn(index: int, turn: object, field: str) -> Message:
 def _read_reference(row: Row, fields: FieldMap, pattern: re.Pattern[str] | None) -> Mapping[str, Any]:
     if fields.reference is not None:
         return _read_reference_object(row, fields.reference)
+    if fields.tests is not None:
+        return {"tests": _value(row, fields.tests, "tests")}
     if fields.answer is None:
         return {}
     answer = _value(row, fields.answer, "answer")

@@ -90,6 +90,18 @@ def build_image(client: APIClient, *, method: Method = "auto", base: str | None 
     )
 
 
+def remove_images(client: APIClient) -> list[str]:
+    """Remove every image this module made; returns their names."""
+    removed = []
+    with as_unavailable("removing the images"):
+        for repository in (NAME, f"{NAME}-base"):
+            for image in client.images(name=repository):
+                for tag in image["RepoTags"] or []:
+                    client.remove_image(tag, force=True)
+                    removed.append(tag)
+    return removed
+
+
 def _from_dockerfile(client: APIClient, tag: str, base: str | None, report: Report) -> None:
     context = io.BytesIO()
     with tarfile.open(fileobj=context, mode="w") as archive:

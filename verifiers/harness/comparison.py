@@ -1,4 +1,4 @@
-"""When a result counts as the expected one: floats within a tolerance; lists, tuples and iterators by their elements; the rest as in Python.
+"""When a result counts as the expected one: floats within a tolerance; lists, tuples and iterators by elements; the rest as in Python.
 
 Expected values come from files, where a tuple is a list, a set is a list, and every key of a mapping is a text.
 """
