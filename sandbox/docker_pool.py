@@ -160,8 +160,9 @@ class DockerSandbox(PooledSandbox):
                 self._prepared[host] = self._image or ensure_image(client)
         return ContainerPlan(self._prepared[host], self.host_config(), self.boot_message())
 
-    def _container(self, index: int) -> Container:
-        return Container(self._hosts[index % len(self._hosts)], self.plan, owner_label())
+    def _container(self, index: int, attempt: int) -> Container:
+        # The engines in turn; one that does not answer is passed over for the next.
+        return Container(self._hosts[(index + attempt) % len(self._hosts)], self.plan, owner_label())
 
 
 class Container:

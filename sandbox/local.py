@@ -44,7 +44,9 @@ class LocalSandbox(PooledSandbox):
             raise ValueError(f"the sandbox 'local' does not contain programs: {NOT_COVERED}. Use 'docker', or say allow_unsafe=true")
         given, imported = dict(modules or {}), (*(modules or {}), *preload)
         pool = Pool(
-            lambda index: _LocalRunner(given, imported), num_workers=num_workers or os.cpu_count() or 1, patience_seconds=patience_seconds
+            lambda index, attempt: _LocalRunner(given, imported),
+            num_workers=num_workers or os.cpu_count() or 1,
+            patience_seconds=patience_seconds,
         )
         super().__init__(pool, WORK_MIB)
 

@@ -7,6 +7,7 @@ another; one that loses three in a row did that itself, and is reported as kille
 from __future__ import annotations
 
 import atexit
+import itertools
 import os
 import threading
 import time
@@ -78,14 +79,14 @@ class _Job:
 
 
 class Pool:
-    """`num_workers` warm workers made by `make_worker(index)`.
+    """`num_workers` warm workers made by `make_worker(index, attempt)`; `attempt` counts the starts that failed in a row.
 
     `jobs_per_worker`: after so many a worker is replaced. `patience_seconds`: how long jobs wait for workers that do not start before they
     fail with SandboxUnavailable.
     """
 
     def __init__(
-        self, make_worker: Callable[[int], Worker], *, num_workers: int, jobs_per_worker: int = 500, patience_seconds: float = 60.0
+        self, make_worker: Callable[[int, int], Worker], *, num_workers: int, jobs_per_worker: int = 500, patience_seconds: float = 60.0
     ) -> None:
         self._make_worker = make_worker
         self.num_workers, self.jobs_per_worker, self.patience_seconds = num_workers, jobs_per_worker, patience_seconds
@@ -179,8 +180,8 @@ class Pool:
     def _start_worker(self, index: int) -> Worker:
         # Once waiting was in vain, the jobs behind do not wait as long again each.
         deadline, pause = time.monotonic() + (0.0 if self._gave_up else self.patience_seconds), 0.2
-        while True:
-            worker = self._make_worker(index)
+        for attempt in itertools.count():
+            worker = self._make_worker(index, attempt)
             try:
                 worker.start()
             except SandboxUnavailable:
@@ -198,6 +199,7 @@ class Pool:
                 self._drop(index)
                 raise SandboxUnavailable("the sandbox was closed")
             return worker
+        raise AssertionError("counting does not end")
 
     def _run(self, index: int, worker: Worker, job: _Job, *, last: bool) -> None:
         try:

@@ -20,7 +20,9 @@ LOG = Path(tempfile.gettempdir()) / "rlvr-dockerd.log"
 # debootstrap builds the sandbox image from the distribution's own packages, so that no image registry is needed.
 PACKAGES = ("docker.io", "debootstrap")
 START_SECONDS = 40
-# Tried in turn: as configured, again where the first try met the remains of a daemon that was killed; then without a layered file system, which fails inside some containers; then also without a network.
+RETRY_SECONDS = 3
+# Tried in turn: as configured, twice, since the first may meet the remains of a daemon that was killed; then without a layered file
+# system, which fails inside some containers; then also without a network.
 DAEMON_OPTIONS = ([], [], ["--storage-driver=vfs"], ["--storage-driver=vfs", "--iptables=false", "--bridge=none"])
 
 
@@ -94,6 +96,7 @@ def start_daemon() -> None:
         if daemon.poll() is None:
             daemon.terminate()
             daemon.wait(timeout=30)
+        time.sleep(RETRY_SECONDS)
     print(f"docker: the daemon did not start, see {LOG}", file=sys.stderr)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from verifiers.extraction import without_thought
@@ -21,10 +22,10 @@ class Block:
     closed: bool
 
 
-def extract_code(text: str, entry_point: str = "") -> str | None:
+def extract_code(text: str, names: Collection[str] = ()) -> str | None:
     """Return the program a response proposes, or None where it proposes none.
 
-    Of several fenced blocks marked as Python, or not marked, the last that defines `entry_point` counts; where none does, the last marked
+    Of several fenced blocks marked as Python, or not marked, the last that defines one of `names` counts; where none does, the last marked
     one, then the last one. A block that is never closed counts only where no other does. Without a fence the whole response is the program.
     """
     text = without_thought(text)
@@ -34,7 +35,7 @@ def extract_code(text: str, entry_point: str = "") -> str | None:
     for eligible in ([block for block in blocks if block.closed], blocks):
         if not eligible:
             continue
-        defining = [block for block in eligible if entry_point and defines(block.code, entry_point)]
+        defining = [block for block in eligible if any(defines(block.code, name) for name in names)]
         marked = [block for block in eligible if block.language]
         return ((defining or marked or eligible)[-1].code) or None
     return None

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import ast
+import builtins
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from verifiers.errors import GoldError
 from verifiers.types import Problem
 
+CALLED = re.compile(r"\b([A-Za-z_]\w*)\s*\(")
 FORMATS = "asserts, check, calls, stdio, pytest"
 
 
@@ -159,6 +163,25 @@ def _pytest(reader: _Reader, tests: Mapping[str, Any]) -> Pytest:
     if not isinstance(files, Mapping) or not files or not all(isinstance(text, str) for text in files.values()):
         raise reader.fault("tests of the type 'pytest' need 'files': texts by file name")
     return Pytest(dict(files), reader.text("module", "solution"))
+
+
+@lru_cache(maxsize=4096)
+def _called(source: str) -> frozenset[str]:
+    return frozenset(name for name in CALLED.findall(source) if not hasattr(builtins, name))
+
+
+def names_to_define(tests: Tests) -> frozenset[str]:
+    """The names a program must define for its tests: by these it is told from examples and drafts around it."""
+    if isinstance(tests, Stdio):
+        return frozenset()
+    if isinstance(tests, Pytest):
+        listed = re.findall(
+            rf"^\s*from\s+{re.escape(tests.module)}\s+import\s+([^\n#(]+|\([^)]*\))", "\n".join(tests.files.values()), re.MULTILINE
+        )
+        return frozenset(name for each in listed for name in re.findall(r"(\w+)(?:\s+as\s+\w+)?", each))
+    entry = frozenset([tests.entry_point]) if tests.entry_point and not hasattr(builtins, tests.entry_point) else frozenset()
+    called = frozenset().union(*map(_called, tests.asserts)) if isinstance(tests, Asserts) else frozenset()
+    return entry | called or frozenset([tests.entry_point] if tests.entry_point else ())
 
 
 def imports_of(code: str) -> str:

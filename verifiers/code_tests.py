@@ -17,7 +17,7 @@ from sandbox.errors import SandboxError
 from sandbox.protocol import Sandbox
 from sandbox.types import Answers, Entry, Examination, Execution, Limits, Program
 from verifiers.code_extraction import continues, extract_code
-from verifiers.code_reference import Asserts, Calls, Check, Pytest, Stdio, Tests, imports_of, read_tests
+from verifiers.code_reference import Asserts, Calls, Check, Pytest, Stdio, Tests, imports_of, names_to_define, read_tests
 from verifiers.errors import GoldError, VerifierError
 from verifiers.gold import no_answer
 from verifiers.plain_calls import PlainCall, plain_calls, read_answer, report_bytes
@@ -113,7 +113,7 @@ class Code:
 
     async def _judge(self, problem: Problem, tests: Tests, response: Response) -> Verdict | VerifierError:
         # An error is returned, not raised: in a task group it would come out wrapped, and cancel the others.
-        code = extract_code(response.text, getattr(tests, "entry_point", ""))
+        code = extract_code(response.text, names_to_define(tests))
         if code is None or not code.strip():
             return no_answer(response, "a program")
         if len(code) > MAX_CODE_CHARACTERS:

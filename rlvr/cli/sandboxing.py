@@ -25,12 +25,10 @@ app.add_typer(sandbox_app, name="sandbox", rich_help_panel="Judge")
 def build(
     method: Annotated[
         str,
-        typer.Option(
-            metavar="auto | dockerfile | debootstrap", help="auto: from the Dockerfile, and without a registry from Debian's packages."
-        ),
+        typer.Option(metavar="auto | dockerfile | debootstrap", help="auto: the Dockerfile, or else Debian's packages."),
     ] = "auto",
     base: Annotated[
-        str | None, typer.Option(metavar="IMAGE", help="Start from this image instead of python:3.11-slim.", show_default=False)
+        str | None, typer.Option(metavar="IMAGE", help="Start from this image, not from python:3.11-slim.", show_default=False)
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Build even where the image is there.")] = False,
     host: Host = None,

@@ -1,4 +1,4 @@
-"""What programs cannot reach, and what is left of them: in the real sandbox nothing, in deliberately weak ones what each probe looks for."""
+"""What programs cannot reach, and what is left of them: nothing in the real sandbox, and in weak ones just what the probes look for."""
 
 from __future__ import annotations
 
