@@ -174,7 +174,6 @@ class Container:
         self.id: str | None = None
         self._client: APIClient | None = None
         self._stream: _Stream | None = None
-        self._closing = threading.Lock()
 
     def start(self) -> None:
         """Create, start and boot it.
@@ -221,9 +220,8 @@ class Container:
             raise WorkerLost(self._why(error), for_memory=self._out_of_memory()) from error
 
     def close(self) -> None:
-        with self._closing:  # Its own thread and whoever closes the pool may come at once.
-            stream, client, container_id = self._stream, self._client, self.id
-            self._stream = self._client = self.id = None
+        stream, client, container_id = self._stream, self._client, self.id
+        self._stream = self._client = self.id = None
         if stream is not None:
             stream.close()
         if client is not None:

@@ -58,7 +58,6 @@ class _LocalRunner:
         self._modules, self._preload = modules, preload
         self._process: subprocess.Popen[bytes] | None = None
         self._root: str | None = None
-        self._deadline = 0.0
 
     def start(self) -> None:
         self._root = tempfile.mkdtemp(prefix="rlvr-local-")
@@ -79,37 +78,40 @@ class _LocalRunner:
             raise SandboxUnavailable(f"the local runner did not start: {error}") from error
 
     def exchange(self, frame: bytes, timeout_seconds: float) -> Answer:
-        assert self._process is not None
-        self._deadline = time.monotonic() + timeout_seconds
+        process, deadline = self._process, time.monotonic() + timeout_seconds
+        if process is None:
+            raise WorkerLost("the runner was closed")
         try:
-            wire.write_all(self._process.stdin.fileno(), frame)
-            return Answer(*wire.read_frame(self._read))
+            wire.write_all(process.stdin.fileno(), frame)
+            return Answer(*wire.read_frame(lambda count: _read(process, count, deadline)))
         except (OSError, wire.Closed, ValueError) as error:
             raise WorkerLost(str(error)) from error
 
     def close(self) -> None:
-        if self._process is not None:
-            self._process.stdin.close()  # The runner ends what it started and then itself.
-            try:
-                self._process.wait(timeout=5.0)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
-            self._process.stdout.close()
-        if self._root is not None:
-            shutil.rmtree(self._root, ignore_errors=True)
+        process, root = self._process, self._root
         self._process = self._root = None
+        if process is not None:
+            process.stdin.close()  # The runner ends what it started and then itself.
+            try:
+                process.wait(timeout=5.0)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+            process.stdout.close()
+        if root is not None:
+            shutil.rmtree(root, ignore_errors=True)
 
-    def _read(self, count: int) -> bytes:
-        parts = []
-        with selectors.DefaultSelector() as selector:
-            selector.register(self._process.stdout, selectors.EVENT_READ)
-            while count:
-                if not selector.select(max(0.0, self._deadline - time.monotonic())):
-                    raise TimeoutError("no answer in time")
-                part = os.read(self._process.stdout.fileno(), min(count, 1 << 20))
-                if not part:
-                    raise wire.Closed("the runner is gone")
-                parts.append(part)
-                count -= len(part)
-        return b"".join(parts)
+
+def _read(process: subprocess.Popen[bytes], count: int, deadline: float) -> bytes:
+    parts = []
+    with selectors.DefaultSelector() as selector:
+        selector.register(process.stdout, selectors.EVENT_READ)
+        while count:
+            if not selector.select(max(0.0, deadline - time.monotonic())):
+                raise TimeoutError("no answer in time")
+            part = os.read(process.stdout.fileno(), min(count, 1 << 20))
+            if not part:
+                raise wire.Closed("the runner is gone")
+            parts.append(part)
+            count -= len(part)
+    return b"".join(parts)

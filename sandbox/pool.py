@@ -54,7 +54,7 @@ class Worker(Protocol):
         ...
 
     def close(self) -> None:
-        """Remove it and all that runs in it; never raises."""
+        """Remove it and all that runs in it, perhaps while `exchange` waits in another thread; never raises."""
         ...
 
 
@@ -132,8 +132,8 @@ class Pool:
             self._condition.notify_all()
         for job in waiting:
             _fail(job, SandboxUnavailable("the sandbox was closed"))
-        for worker in list(self._workers.values()):
-            worker.close()
+        for index in list(self._workers):
+            self._drop(index)
         for thread in self._threads:
             thread.join(timeout=10.0)
         atexit.unregister(self.close)
@@ -235,7 +235,7 @@ class Pool:
                 self._condition.notify()
 
     def _drop(self, index: int) -> None:
-        worker = self._workers.pop(index, None)
+        worker = self._workers.pop(index, None)  # Whoever takes it out closes it, once.
         if worker is not None:
             worker.close()
 

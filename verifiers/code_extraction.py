@@ -28,7 +28,7 @@ def extract_code(text: str, names: Collection[str] = ()) -> str | None:
     Of several fenced blocks marked as Python, or not marked, the last that defines one of `names` counts; where none does, the last marked
     one, then the last one. A block that is never closed counts only where no other does. Without a fence the whole response is the program.
     """
-    text = without_thought(text)
+    text = without_thought(text, "\n")
     blocks = [block for block in fenced_blocks(text) if block.language in PYTHON or not block.language]
     if not blocks:
         return text if text.strip() and not FENCE.search(text) else _unfenced(text)

@@ -48,8 +48,11 @@ def extract(text: str, extraction: Extraction = "strict") -> str | None:
     return (found.strip() or None) if found else None
 
 
-def without_thought(text: str) -> str:
-    """Drop every closed `<think>` block; a closing tag without an opening one ends thought that the prompt began."""
+def without_thought(text: str, joint: str = " ") -> str:
+    """Drop every closed `<think>` block; a closing tag without an opening one ends thought that the prompt began.
+
+    `joint` stands where thought was. For programs it is a line break: a blank would indent what follows.
+    """
     kept: list[str] = []
     start, opened = 0, None  # `start`: where undecided text begins. `opened`: where the first unclosed block since then begins.
     for tag in THINK_TAG.finditer(text):
@@ -60,7 +63,7 @@ def without_thought(text: str) -> str:
             kept.append(text[start:opened])
         start, opened = tag.end(), None
     kept.append(text[start:])
-    return " ".join(kept) if len(kept) > 1 else kept[0]
+    return joint.join(kept) if len(kept) > 1 else kept[0]
 
 
 def last_number(text: str) -> str | None:

@@ -35,8 +35,8 @@ def build(
 ) -> None:
     """Build the image: Python, numpy and pytest, without anything that gives more rights.
 
-    Where no registry can be reached it is made from Debian's packages by debootstrap, which needs root. An image that is there is kept; it is
-    named by a hash of its recipe. The first use of the sandbox builds it, too.
+    Where no registry can be reached it is made from Debian's packages by debootstrap, which needs root. An image that is there is kept:
+    it is named by a hash of its recipe. The first use of the sandbox builds it, too.
 
     [bold]Examples[/bold]
 

@@ -42,6 +42,12 @@ def local_data(recipe: str, data_dir: Path) -> list[str]:
             *(f"data.{field}" for field in fields),
             *(f"held_out.data.{field}" for field in fields),
         ]
+    if recipe == "code_grpo":
+        path = data_dir / "code" / "mbpp_sanitized_dev.jsonl"
+        return [
+            *(f"{place}data.{each}" for place in ("", "held_out.") for each in (f"path={path}", "subset=null", "max_prompt_tokens=2048")),
+            "held_out.num_problems=8",
+        ]
     # AIME's answers are integers, as those of DAPO-Math-17k are.
     path = data_dir / "math" / "aime24.jsonl"
     return [f"data.path={path}", "data.subset=null", "data.fields.question=problem", "data.fields.answer=answer", "held_out.num_problems=4"]
@@ -52,7 +58,7 @@ def planned(recipe: str, data_dir: Path, model: Path, runs: Path, *more: str) ->
     return plan(RunConfig, str(RECIPES / f"{recipe}.py"), overrides, None)
 
 
-@pytest.mark.parametrize("recipe", ["gsm8k_grpo", "math_dapo"])
+@pytest.mark.parametrize("recipe", ["gsm8k_grpo", "math_dapo", "code_grpo"])
 def test_a_dry_run_on_local_data_finds_nothing_wrong_and_starts_nothing(
     recipe: str, data_dir: Path, tiny_model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -60,7 +66,7 @@ def test_a_dry_run_on_local_data_finds_nothing_wrong_and_starts_nothing(
     assert not (tmp_path / "runs" / "test").exists()
 
 
-@pytest.mark.parametrize("recipe", ["gsm8k_grpo", "math_dapo"])
+@pytest.mark.parametrize("recipe", ["gsm8k_grpo", "math_dapo", "code_grpo"])
 def test_two_steps_on_a_tiny_model_change_it_and_leave_a_run(recipe: str, data_dir: Path, tiny_model_folder: Path, tmp_path: Path) -> None:
     more = ["verifier.name=tests.recipes.scoring:share_of_letters", "verifier.options={}"]
     planned(recipe, data_dir, tiny_model_folder, tmp_path, *more).start(None)
@@ -72,4 +78,4 @@ def test_two_steps_on_a_tiny_model_change_it_and_leave_a_run(recipe: str, data_d
 
 
 def test_the_recipes_are_known_by_their_short_names() -> None:
-    assert {"arithmetic_grpo", "gsm8k_grpo", "math_dapo"} <= set(bundled_recipes())
+    assert {"arithmetic_grpo", "gsm8k_grpo", "math_dapo", "code_grpo", "code_tiny_grpo"} <= set(bundled_recipes())

@@ -173,7 +173,17 @@ def second_daemon(engine, tmp_path: Path) -> Iterator[Callable[[], str]]:
         pytest.skip("a daemon of one's own needs dockerd and root")
     socket = tmp_path / "docker.sock"
     # In a network of its own: it would take the other daemon's bridge away.
-    command = ["unshare", "--net", dockerd, "--host", f"unix://{socket}", "--data-root", str(tmp_path / "data"), "--exec-root", str(tmp_path / "exec")]
+    command = [
+        "unshare",
+        "--net",
+        dockerd,
+        "--host",
+        f"unix://{socket}",
+        "--data-root",
+        str(tmp_path / "data"),
+        "--exec-root",
+        str(tmp_path / "exec"),
+    ]
     command += ["--pidfile", str(tmp_path / "pid"), "--bridge=none", "--iptables=false"]
     running: list[subprocess.Popen] = []
 
