@@ -34,7 +34,7 @@ data = DataConfig(
     path="google-research-datasets/mbpp",
     subset="sanitized",
     split="train",
-    fields=FieldMap(question="prompt", answer=None, tests="test_list"),
+    fields=FieldMap(question="prompt", answer=None, tests="test_list", solution="code"),
     instruction="Write the function in one ```python block.",
     max_prompt_tokens=512,
 )

@@ -33,7 +33,7 @@ NUM_VALIDATION, NUM_HELD_OUT = 256, 500
 data = DataConfig(path=PREPARED_BY_RECIPE, plain_template="{question}\n", fields=FieldMap(answer=None, reference="reference"))
 
 config = RunConfig(
-    num_steps=120,
+    num_steps=150,
     model=ModelConfig(path=PREPARED_BY_RECIPE),
     algorithm=GrpoConfig(kl=KlConfig(coefficient=0.0)),
     data=data,

@@ -71,6 +71,8 @@ class FieldMap(Settings):
     """A field that already holds a whole reference object; overrides `answer`."""
     tests: str | None = None
     """A field that holds unit tests: a list of assertions, an object, or either as JSON text; becomes `reference = {"tests": …}`."""
+    solution: str | None = None
+    """Beside `tests`: a field with a right program. Never trained on; the dry run and `rlvr verify --validate` try the tests on it."""
     id: str | None = None
     """Defaults to the row number."""
     tags: str | None = None

@@ -25,6 +25,8 @@ FORMS = (
     "{answer}",
 )
 """How a response may state its answer, most demanding form first; the second continues a prompt that ends with <think>."""
+PROGRAM_FORMS = ("```python\n{answer}\n```", "{answer}")
+"""The same for a program, where the reference holds one as `solution`."""
 WRONG_ANSWERS = ("31415926.5358", "Z", "no such thing")
 
 
@@ -56,21 +58,26 @@ def check_gold(problems: Sequence[Problem], judge: Judge) -> GoldCheck | None:
 
 def has_written_gold(problem: Problem) -> bool:
     """Say whether the reference holds an answer that could be written out."""
-    return isinstance(problem.reference.get("answer"), str | int | float)
+    return isinstance(problem.reference.get("answer", problem.reference.get("solution")), str | int | float)
 
 
 def written_gold(problem: Problem) -> str:
     """Return the gold answer as a response would write it."""
-    return str(problem.reference["answer"]).strip()
+    return str(problem.reference["answer"]).strip() if "answer" in problem.reference else str(problem.reference["solution"])
+
+
+def forms_of(problem: Problem) -> Sequence[str]:
+    """The forms in which a response may state the gold answer of a problem."""
+    return FORMS if "answer" in problem.reference else PROGRAM_FORMS
 
 
 async def judge_gold(problem: Problem, judge: Judge) -> list[Verdict]:
-    """Judge the gold answer of a problem written in every form of `FORMS`, in that order.
+    """Judge the gold answer of a problem written in every form of `forms_of`, in that order.
 
     Raises: VerifierError: the verifier cannot judge by this gold answer.
     """
     gold = written_gold(problem)
-    return await judge(problem, [WrittenAnswer(form.format(answer=gold)) for form in FORMS])
+    return await judge(problem, [WrittenAnswer(form.format(answer=gold)) for form in forms_of(problem)])
 
 
 def nearest_to_correct(verdicts: Sequence[Verdict]) -> Verdict:
@@ -83,12 +90,12 @@ async def _check(problems: Sequence[Problem], judge: Judge) -> GoldCheck:
     rejected, accepted, failures = [], [], []
     for problem in problems:
         gold = written_gold(problem)
-        others = [str(other.reference["answer"]).strip() for other in problems]
+        others, forms = [written_gold(other) for other in problems], forms_of(problem)
         wrong = next(answer for answer in (*others, *WRONG_ANSWERS) if answer.casefold() != gold.casefold())
         try:
             verdicts = await judge_gold(problem, judge)
             correct = [index for index, verdict in enumerate(verdicts) if verdict.outcome == "correct"]
-            wrong_verdicts = await judge(problem, [WrittenAnswer(FORMS[index].format(answer=wrong)) for index in correct])
+            wrong_verdicts = await judge(problem, [WrittenAnswer(forms[index].format(answer=wrong)) for index in correct])
         except VerifierError as error:
             failures.append(str(error))
             continue
@@ -101,5 +108,5 @@ async def _check(problems: Sequence[Problem], judge: Judge) -> GoldCheck:
             )
         elif any(verdict.outcome == "correct" for verdict in wrong_verdicts):
             accepted.append(f"problem '{problem.id}': {wrong!r} is accepted though the gold answer is {gold!r}")
-    form = FORMS[correct_in_form.index(max(correct_in_form))].format(answer="…")
+    form = forms_of(problems[0])[correct_in_form.index(max(correct_in_form))].format(answer="…")
     return GoldCheck(len(problems), form, tuple(rejected), tuple(accepted), tuple(failures))

@@ -30,6 +30,8 @@ from verifiers.errors import VerifierError
 
 QUESTIONS = ("question", "problem", "prompt", "messages")
 ANSWERS = ("answer", "final_answer", "expected_answer", "ground_truth", "gold", "reference")
+TESTS = ("tests", "test_list")
+SOLUTIONS = ("solution", "code", "canonical_solution", "canonical")
 ROWS_LOOKED_AT = 100
 DATA_PREFIX = "data."
 
@@ -102,13 +104,18 @@ def data_settings(dataset: str, overrides: Sequence[str]) -> tuple[DataConfig, t
     if not given & {"question", "messages"}:
         question = _first(QUESTIONS, names, "question", config.path)
         guessed["question" if isinstance(names[question], str) else "messages"] = question
-    if not given & {"answer", "reference"}:
+    tests = next((name for name in TESTS if name in names), None)
+    if tests is not None and not given & {"answer", "reference", "tests"} and not any(name in names for name in ANSWERS):
+        guessed["tests"] = tests
+    if "tests" in given | set(guessed) and "solution" not in given:
+        guessed["solution"] = _first(SOLUTIONS, names, "solution", config.path)
+    if not (given | set(guessed)) & {"answer", "reference", "tests"}:
         answer = _first(ANSWERS, names, "answer", config.path)
         guessed["reference" if answer == "reference" or isinstance(names[answer], dict) else "answer"] = answer
     if "id" not in given and all(values.get("id") is not None for values in samples):
         guessed["id"] = "id"
     fields = FieldMap.model_validate({**config.fields.model_dump(include=given), **guessed})
-    for purpose in ("question", "messages", "answer", "reference", "id", "tags"):
+    for purpose in ("question", "messages", "answer", "reference", "tests", "solution", "id", "tags"):
         name = getattr(fields, purpose)
         if purpose in given and name is not None and name not in names:
             raise DataError(f"{config.path}: no row has the field data.fields.{purpose}={name}; there are {_listed(names)}")
@@ -135,7 +142,11 @@ async def _try_row(row: ReadProblem, judge: Judge) -> Rejected | None:
     if not has_written_gold(problem):
         there = repr(problem.reference["answer"]) if "answer" in problem.reference else f"only {_listed(problem.reference)}"
         return Rejected(
-            row.number, problem.id, None, "malformed", f"the reference must hold text or a number as 'answer', but there is {there}"
+            row.number,
+            problem.id,
+            None,
+            "malformed",
+            f"the reference must hold text or a number as 'answer', or a program as 'solution', but there is {there}",
         )
     gold = written_gold(problem)
     try:

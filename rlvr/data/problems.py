@@ -192,7 +192,8 @@ def _read_reference(row: Row, fields: FieldMap, pattern: re.Pattern[str] | None)
     if fields.reference is not None:
         return _read_reference_object(row, fields.reference)
     if fields.tests is not None:
-        return {"tests": _value(row, fields.tests, "tests")}
+        tests = {"tests": _value(row, fields.tests, "tests")}
+        return tests if fields.solution is None else {**tests, "solution": _text(row, fields.solution, "solution")}
     if fields.answer is None:
         return {}
     answer = _value(row, fields.answer, "answer")

@@ -45,7 +45,11 @@ def local_data(recipe: str, data_dir: Path) -> list[str]:
     if recipe == "code_grpo":
         path = data_dir / "code" / "mbpp_sanitized_dev.jsonl"
         return [
-            *(f"{place}data.{each}" for place in ("", "held_out.") for each in (f"path={path}", "subset=null", "max_prompt_tokens=2048")),
+            *(
+                f"{place}data.{each}"
+                for place in ("", "held_out.")
+                for each in (f"path={path}", "subset=null", "fields.solution=canonical", "max_prompt_tokens=2048")
+            ),
             "held_out.num_problems=8",
         ]
     # AIME's answers are integers, as those of DAPO-Math-17k are.

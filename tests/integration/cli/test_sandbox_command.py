@@ -110,3 +110,15 @@ def test_verify_judges_programs_from_a_file(engine, tmp_path: Path) -> None:
     source.write_text(json.dumps({"id": "x", "response": "pass", "reference": {"answer": "4"}}) + "\n")
     done = rlvr("verify", str(source), "--verifier", "code", "--output", str(tmp_path / "out.jsonl"))
     assert done.returncode == 3 and "has no 'tests'" in (tmp_path / "out.jsonl").read_text()
+
+
+def test_validate_finds_right_programs_that_fail_their_own_tests(engine, tmp_path: Path) -> None:
+    rows = [
+        {"prompt": "Add one.", "code": "def f(x):\n    return x + 1", "test_list": ["assert f(1) == 2"]},
+        {"prompt": "Add two.", "code": "def f(x):\n    return x + 1", "test_list": ["assert f(1) == 3"]},
+    ]
+    source = tmp_path / "rows.jsonl"
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    done = rlvr("verify", "--validate", str(source), "--verifier", "code")
+    assert done.returncode == 3, done.stderr
+    assert "1 of 2 gold answers earn the reward of 'code'" in done.stderr and "data.fields.tests=test_list" in done.stderr

@@ -103,6 +103,24 @@ def test_a_program_whose_container_dies_every_time_is_killed_not_retried_for_eve
     assert asyncio.run(batch(box, 2)) == ["0", "1"], "the pool heals"
 
 
+def test_a_container_in_which_no_program_can_start_is_replaced(engine, own_pool: Callable[..., DockerSandbox]) -> None:
+    """Its work folder is full, from outside: no program could do that and leave it so."""
+    before = set(own_containers(engine))
+    box = own_pool()
+    asyncio.run(batch(box, 1))
+    (container,) = set(own_containers(engine)) - before
+    filler = "import os\nfor n in range(20000): os.close(os.open(f'/tmp/fill{n}', os.O_CREAT))"
+    engine.exec_start(engine.exec_create(container, ["python3", "-c", filler])["Id"])
+    assert asyncio.run(batch(box, 3)) == ["0", "1", "2"]
+    assert box.counters.retries == 1 and box.counters.workers_recycled == 1
+
+
+def test_isolation_by_job_gives_each_program_a_container_of_its_own(own_pool: Callable[..., DockerSandbox]) -> None:
+    box = own_pool(isolation="job")
+    assert asyncio.run(batch(box, 3)) == ["0", "1", "2"]
+    assert box.counters.workers_started == 3
+
+
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
 def test_no_container_outlives_the_process_it_belongs_to(how: signal.Signals, engine) -> None:
     script = (
