@@ -41,7 +41,7 @@ config = RunConfig(
     # Loops without end are rare and cost a worker the whole limit each: a short one is enough for functions of one line.
     verifier=VerifierConfig(name="code", options={"test_seconds": 1.0, "total_seconds": 3.0}),
     sampling=SamplingConfig(max_new_tokens=80),
-    batch=BatchConfig(prompts_per_step=32, group_size=8, tokens_per_microbatch=8192),
+    batch=BatchConfig(prompts_per_step=32, group_size=8, minibatches_per_step=2, tokens_per_microbatch=8192),
     optimizer=OptimizerConfig(learning_rate=3e-4, warmup_steps=10, schedule="linear", min_learning_rate=3e-5),
     checkpoint=CheckpointConfig(every=50),
 )

@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 
 LABEL = "io.rlvr.sandbox"
 """On every container; its value tells the process it belongs to, so that those of a process that is gone can be found."""
-ROOT = "/tmp"
+ROOT, EXAMINER_ROOT = "/tmp", "/var/tmp"
+"""Where programs and examiners have their folders: apart, so that a program cannot fill the disk its examiner needs."""
+EXAMINER_MIB = 16
 CAPABILITIES = ["SETUID", "SETGID", "KILL", "CHOWN", "DAC_OVERRIDE"]
 """Of the runner alone, to give each job a user of its own and to clean up after it. Programs have none."""
 MAX_PROCESSES = 128
@@ -121,13 +123,14 @@ class DockerSandbox(PooledSandbox):
     def host_config(self) -> dict[str, Any]:
         """The hardening of each container, as docker-py names it."""
         # A program's memory, the work folder's (a tmpfs is memory) and the runner's. No swap.
-        memory = f"{self.memory_mib + self.work_mib + RUNNER_MIB}m"
+        memory = f"{self.memory_mib + self.work_mib + EXAMINER_MIB + RUNNER_MIB}m"
         config: dict[str, Any] = {
             "auto_remove": True,
             "network_mode": "none",
             "read_only": True,
             "tmpfs": {
                 ROOT: f"rw,nosuid,nodev,noexec,size={self.work_mib}m,nr_inodes=16384,mode=0711",
+                EXAMINER_ROOT: f"rw,nosuid,nodev,noexec,size={EXAMINER_MIB}m,nr_inodes=4096,mode=0711",
                 "/dev/mqueue": "ro,nosuid,nodev,noexec,size=4k,mode=0555",
             },
             "ipc_mode": "none",
@@ -150,7 +153,7 @@ class DockerSandbox(PooledSandbox):
     def boot_message(self) -> bytes:
         """What each runner is sent first."""
         preload = (*self._modules, *self._preload)
-        return boot_message(isolate=True, root=ROOT, idle_seconds=IDLE_SECONDS, modules=self._modules, preload=preload)
+        return boot_message(isolate=True, roots=(ROOT, EXAMINER_ROOT), idle_seconds=IDLE_SECONDS, modules=self._modules, preload=preload)
 
     def plan(self, client: APIClient, host: str | None) -> ContainerPlan:
         """See to it, once for each engine, that what others left behind is removed and the image is there; say how a container is made."""

@@ -6,6 +6,7 @@ import itertools
 import json
 import math
 from collections.abc import Mapping, Sequence
+from functools import cache
 from importlib import resources
 from typing import Any
 
@@ -30,19 +31,28 @@ STANDARD_PRELOAD = (
 _ids = itertools.count(1)
 
 
+@cache
 def boot_command() -> str:
     """The Python source a runner's interpreter is started with."""
     return (resources.files("sandbox.inside") / "boot.py").read_text("utf-8")
 
 
-def boot_message(*, isolate: bool, root: str, idle_seconds: float, modules: Mapping[str, str], preload: Sequence[str]) -> bytes:
+def boot_message(
+    *, isolate: bool, roots: tuple[str, str], idle_seconds: float, modules: Mapping[str, str], preload: Sequence[str]
+) -> bytes:
     """What is sent to it first: its modules, and those of the sandbox's user, which the zygote imports along with `preload`."""
-    folder = resources.files("sandbox.inside")
-    sources = [[f"rlvr_{name}", (folder / f"{name}.py").read_text("utf-8")] for name in INSIDE]
+    sources = [[name, source] for name, source in _inside()]
     sources += [[name, source] for name, source in modules.items()]  # In order: each may import those before it.
-    settings = {"isolate": isolate, "root": root, "idle_seconds": idle_seconds, "preload": [*STANDARD_PRELOAD, *preload]}
+    settings = {"isolate": isolate, "roots": roots, "idle_seconds": idle_seconds, "preload": [*STANDARD_PRELOAD, *preload]}
     message = json.dumps({"modules": sources, "settings": settings}).encode("ascii")
     return len(message).to_bytes(4, "big") + message
+
+
+@cache
+def _inside() -> tuple[tuple[str, str], ...]:
+    """The runner's modules, read once: a package that is replaced while a run goes on must not mix two versions."""
+    folder = resources.files("sandbox.inside")
+    return tuple((f"rlvr_{name}", (folder / f"{name}.py").read_text("utf-8")) for name in INSIDE)
 
 
 def run_frame(program: Program, work_mib: int) -> tuple[bytes, float]:

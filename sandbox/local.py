@@ -72,7 +72,9 @@ class _LocalRunner:
                 start_new_session=True,
                 bufsize=0,
             )
-            message = boot_message(isolate=False, root=self._root, idle_seconds=600.0, modules=self._modules, preload=self._preload)
+            message = boot_message(
+                isolate=False, roots=(self._root, self._root), idle_seconds=600.0, modules=self._modules, preload=self._preload
+            )
             self.exchange(message, START_SECONDS)
         except (OSError, WorkerLost) as error:
             raise SandboxUnavailable(f"the local runner did not start: {error}") from error

@@ -46,12 +46,13 @@ class Runner:
 
     def __init__(self, settings):
         self.isolate = settings["isolate"]
-        self.root = settings["root"]
+        self.roots = settings["roots"]  # For the program that is judged (or runs alone), for its judge.
         self.idle_seconds = settings["idle_seconds"]
         self.next_uid = FIRST_UID
         self.read = wire.exact_reader(0)
         if self.isolate:
-            os.chmod(self.root, 0o711)  # Nobody may list it, and the names of the folders in it cannot be guessed.
+            for root in self.roots:
+                os.chmod(root, 0o711)  # Nobody may list it, and the names of the folders in it cannot be guessed.
         else:
             remains.become_subreaper()
         self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -67,7 +68,7 @@ class Runner:
         if ready is None:
             raise wire.Closed("the zygote took more than {:g} s to import {}".format(START_SECONDS, ", ".join(settings["preload"])))
         self.zygote_data_bytes = ready["data_bytes"]
-        wire.write_all(1, wire.encode_frame({"event": "ready", "findings": remains.findings(self.root)}))
+        wire.write_all(1, wire.encode_frame({"event": "ready", "findings": remains.findings(self.roots[0])}))
 
     def serve(self):
         while True:
@@ -108,7 +109,7 @@ class Runner:
             theirs = self.connect(job, program)
             theirs += [channel[index], report if program is job.main else None]
             try:
-                self.prepare(program)
+                self.prepare(program, self.roots[index])
                 self.fork(index, program, theirs)
             finally:
                 for descriptor in theirs:
@@ -128,9 +129,9 @@ class Runner:
             theirs.insert(1 + position, write)
         return theirs
 
-    def prepare(self, program):
+    def prepare(self, program, root):
         """Give a program its user and its folder."""
-        folder = os.path.join(self.root, os.urandom(12).hex())
+        folder = os.path.join(root, os.urandom(12).hex())
         os.mkdir(folder, 0o700)
         program.folder = folder
         if self.isolate:

@@ -63,7 +63,8 @@ class Examiner:
         message = self.connection.receive()
         if message.get("event") == "ready" and isinstance(message.get("names"), dict):
             # What a solution claims is checked for its shape, and decides nothing but which names are asked of it.
-            self.names = {name: kind for name, kind in message["names"].items() if isinstance(kind, list) and len(kind) == 2}
+            claimed = {name: kind for name, kind in message["names"].items() if isinstance(kind, list) and len(kind) == 2}
+            self.names = {name: kind for name, kind in claimed.items() if name.isidentifier() and len(name) < 200}
         else:
             error = message.get("error")
             error = ": ".join(map(str, error)) if isinstance(error, list) else error
@@ -145,6 +146,8 @@ class Examiner:
         if plugin.problem or int(status) not in (0, 1):
             if self.connection.gone is not None:
                 self.tell(test=plugin.count, result=self.connection.gone.kind, message=str(self.connection.gone))
+            elif self.connection.num_errors:  # Test files may call the solution while they are imported.
+                self.tell(test=plugin.count, result="failed", message=plugin.problem or "")
             else:
                 self.tell(event="bad tests", error=plugin.problem or f"pytest ended with {status}")
 
@@ -154,6 +157,12 @@ class Examiner:
     def stand_in(self, name):
         """What tests get under a name the solution defines."""
         kind, detail = self.names[name]
+        try:
+            return self.made(name, kind, detail)
+        except Exception as error:  # Of what the solution claims, nothing may bring the examiner down.
+            self.connection.lose("lost", f"it claims what no solution has: {short(error)}")
+
+    def made(self, name, kind, detail):
         if kind == "exception":
             return self.connection.exception_class(name, detail)
         if kind == "callable":

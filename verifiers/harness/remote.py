@@ -27,6 +27,7 @@ class Connection:
         self.deadline = None
         self.gone = None
         self.count = 0
+        self.num_errors = 0
         self.exceptions = {}
         self.buffer = bytearray()
 
@@ -70,6 +71,7 @@ class Connection:
             if answer.get("id") != self.count:
                 self.lose("lost", "it answered a call that was not made")
             if "error" in answer:
+                self.num_errors += 1
                 raise self.exception(answer["error"], operation)
             for mine, theirs in zip(arguments, answer.get("arguments") or (), strict=False):
                 write_back(mine, values.decode(theirs, self.held))

@@ -97,6 +97,16 @@ builtins.AssertionError = type("Fine", (Exception,), {})
     + WRONG,
     "its own names for the tests' helpers": "def agrees(got, wanted): return True\ndef check(candidate): pass\n" + WRONG,
     "its own module for the tests": "class math:\n    isclose = staticmethod(lambda *a: True)\n" + WRONG,
+    "a full disk": "for n in range(200):\n    try: open(f'fill{n}', 'wb').write(bytes(1 << 20))\n    except OSError: break\n" + WRONG,
+    "no inodes left": "import os\nfor n in range(20000):\n    try: os.close(os.open(f'fill{n}', os.O_CREAT))\n    except OSError: break\n"
+    + WRONG,
+    "strange names": """
+import sys
+class E(Exception): pass
+for name in ("a\\0b", "", "x" * 10000, "__builtins__", "class", "assert"):
+    sys.modules["solution"].__dict__[name] = E
+"""
+    + WRONG,
     "patched json": "import json\njson.dumps = lambda *a, **k: '{\"value\": 2}'\n" + WRONG,
     "patched harness": """
 import sys

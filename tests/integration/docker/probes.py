@@ -118,7 +118,7 @@ class OpenSandbox(DockerSandbox):
 
     def host_config(self) -> dict[str, Any]:
         config = super().host_config()
-        config["tmpfs"] = {"/tmp": config["tmpfs"]["/tmp"]}
+        del config["tmpfs"]["/dev/mqueue"], config["tmpfs"]["/var/tmp"]
         return {**config, "read_only": False, "ipc_mode": "private", "security_opt": ["no-new-privileges:true", "seccomp=unconfined"]}
 
 
@@ -156,7 +156,7 @@ class UntidySandbox(OpenSandbox):
             ("os.kill(-1, signal.SIGKILL)", "pass"),
             ("not remains.others(os.getpid(), self.zygote_pid, whole=self.isolate)", "True"),
             ("clean = remains.remove_tree(program.folder) and clean", "pass"),
-            ("os.chmod(self.root, 0o711)", "os.chmod(self.root, 0o1777)"),
+            ("os.chmod(root, 0o711)", "os.chmod(root, 0o1777)"),
         )
 
 

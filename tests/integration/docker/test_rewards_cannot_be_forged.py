@@ -13,6 +13,7 @@ from sandbox import DockerSandbox, Program
 from tests.integration.docker.attacks import ATTACKS, LEGAL, TESTS
 from tests.integration.docker.conftest import calls
 from tests.integration.docker.probes import REMAINS
+from verifiers.errors import GoldError
 from verifiers.types import Verdict
 
 pytestmark = pytest.mark.docker
@@ -93,6 +94,18 @@ def test_a_function_that_works_in_place_is_seen_to(judge: Callable[..., Verdict]
     tests = {"type": "check", "entry_point": "f", "code": "def check(candidate):\n    x = [3, 1]\n    candidate(x)\n    assert x == [1, 3]"}
     assert judge(tests, "def f(x):\n    x.sort()").score == 1.0
     assert judge(tests, "def f(x):\n    return sorted(x)").score == 0.0
+
+
+def test_a_program_that_raises_while_test_files_are_imported_is_wrong_and_test_files_that_do_are_an_error(
+    judge: Callable[..., Verdict],
+) -> None:
+    tests = {"type": "pytest", "files": {"test_it.py": "from solution import f\nX = f(1)\ndef test():\n    assert X == 2"}}
+    assert judge(tests, "def f(x):\n    return x + 1").score == 1.0
+    assert judge(tests, "def f(x):\n    raise ValueError").outcome == "incorrect"
+    broken = {"type": "pytest", "files": {"test_it.py": "from solution import f\nimport no_such_module\n"}}
+    for kind in (broken, {"type": "asserts", "asserts": ["assert f(1) =="]}, {"type": "check", "code": "x = 1", "entry_point": "f"}):
+        with pytest.raises(GoldError, match="the tests do not work"):
+            judge(kind, "def f(x):\n    return x + 1")
 
 
 @pytest.mark.parametrize("form", ["plain check", "calls", "examined asserts", "pytest"])
