@@ -55,12 +55,11 @@ def connect(host: str | None = None, *, timeout_seconds: float = 60.0) -> APICli
 @contextmanager
 def as_unavailable(doing: str) -> Iterator[None]:
     """Turn what docker-py and its transport raise into SandboxUnavailable that says what was being done."""
-    import requests
     from docker.errors import DockerException
 
     try:
         yield
-    except (DockerException, requests.RequestException, OSError) as error:
+    except (DockerException, OSError) as error:  # What its transport raises is an OSError.
         raise SandboxUnavailable(f"{doing} failed: {_first_line(error)}") from error
 
 

@@ -88,7 +88,7 @@ class DockerSandbox(PooledSandbox):
         preload: Sequence[str] = (),
         patience_seconds: float = 120.0,
     ) -> None:
-        num_workers = num_workers or _num_cores()
+        num_workers = _num_cores() if num_workers is None else num_workers
         for name, value in (
             ("num_workers", num_workers),
             ("memory_mib", memory_mib),

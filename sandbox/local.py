@@ -45,7 +45,7 @@ class LocalSandbox(PooledSandbox):
         given, imported = dict(modules or {}), (*(modules or {}), *preload)
         pool = Pool(
             lambda index, attempt: _LocalRunner(given, imported),
-            num_workers=num_workers or os.cpu_count() or 1,
+            num_workers=(os.cpu_count() or 1) if num_workers is None else num_workers,
             patience_seconds=patience_seconds,
         )
         super().__init__(pool, WORK_MIB)

@@ -48,8 +48,8 @@ def defines(code: str, name: str) -> bool:
 
 
 def continues(code: str) -> bool:
-    """Whether code is the rest of a function whose head stands in the prompt: its first line is indented."""
-    first = next((line for line in code.splitlines() if line.strip()), "")
+    """Whether code is the rest of a function whose head stands in the prompt: its first line, comments aside, is indented."""
+    first = next((line for line in code.splitlines() if line.strip() and not line.lstrip().startswith("#")), "")
     return first[:1] in (" ", "\t")
 
 

@@ -93,11 +93,7 @@ class Code:
                 raise ValueError(f"{name}={value!r} is not a number above 0")
         if isinstance(self.tolerance, bool) or not isinstance(self.tolerance, int | float) or not 0 <= self.tolerance < 1:
             raise ValueError(f"tolerance={self.tolerance!r} is not a number of at least 0 and below 1")
-        SANDBOXES.get(self.sandbox)
-        if self.sandbox == "local" and not self.sandbox_options.get("allow_unsafe"):
-            from sandbox.local import LocalSandbox
-
-            LocalSandbox()  # Refuses, and says why.
+        self._sandbox()  # A misspelt option is told at once; nothing is started yet.
 
     async def __call__(self, problem: Problem, responses: Sequence[Response]) -> list[Verdict]:
         tests = read_tests(problem)

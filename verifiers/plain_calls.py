@@ -9,12 +9,13 @@ from __future__ import annotations
 import ast
 import builtins
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
 from verifiers.code_reference import Asserts, Calls, Check
+from verifiers.errors import GoldError
 from verifiers.harness import comparison, values
 
 SPARE_BYTES = 1 << 20
@@ -26,7 +27,7 @@ class PlainCall:
 
     name: str
     args: tuple[Any, ...]
-    kwargs: dict[str, Any]
+    kwargs: Mapping[str, Any]
     accepts: Callable[[Any], bool]
     source: str
     expected_bytes: int = 0
@@ -186,7 +187,7 @@ def _guarded(accepts: Callable[[Any], bool]) -> Callable[[Any], bool]:
 
 
 def _no_handle(value: object, kind: str) -> object:
-    raise TypeError(f"an argument of the type {type(value).__name__} is not plain data")
+    raise GoldError(f"the tests do not work: an argument of the type {type(value).__name__} is not plain data")
 
 
 def _held(handle: Any) -> Any:

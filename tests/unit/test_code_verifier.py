@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime
 import math
 from collections import Counter, OrderedDict, deque
@@ -15,10 +16,12 @@ from hypothesis import strategies as st
 from verifiers.code_extraction import continues, defines, extract_code
 from verifiers.code_reference import Asserts, Calls, Check, imports_of, names_to_define, read_tests
 from verifiers.code_tests import Code
-from verifiers.errors import GoldError
+from verifiers.errors import BadOption, GoldError
 from verifiers.harness import comparison, values
 from verifiers.plain_calls import Opaque, plain_calls, read_answer, report_bytes
+from verifiers.registry import build
 from verifiers.stdio_comparison import same_output
+from verifiers.testing import FixedResponse
 from verifiers.types import Problem
 
 
@@ -56,7 +59,13 @@ def test_the_program_is_the_last_fenced_block_that_can_be_one(text: str, program
 def test_what_defines_a_name_and_what_continues_a_function() -> None:
     assert defines("async def f(x):", "f") and defines("class Solution:\n    def two(self): pass", "two") and defines("f = max", "f")
     assert not defines("def fg(x): pass\nprint(f(1))\nif f == 1: pass", "f")
-    assert continues("\n\n    return 1\n") and continues("\treturn 1") and not continues("return 1\n    x") and not continues("")
+    assert (
+        continues("\n\n    return 1\n")
+        and continues("\treturn 1")
+        and continues("# first\n    return 1")
+        and not continues("return 1\n    x")
+        and not continues("")
+    )
 
 
 @given(st.text(alphabet="`~ \npyx='\"#\t", max_size=200))
@@ -310,8 +319,17 @@ def test_outputs_are_compared_word_by_word(stdout: str, expected: str, same: boo
         ({"test_seconds": 0}, "test_seconds=0 is not a number above 0"),
         ({"tolerance": 1.5}, "tolerance=1.5"),
         ({"sandbox": "local"}, "does not contain programs.*allow_unsafe"),
+        ({"sandbox_options": {"num_wrokers": 2}}, "num_wrokers"),
+        ({"sandbox_options": {"isolation": "none"}}, "isolation='none' is neither 'pool' nor 'job'"),
+        ({"sandbox_options": {"num_workers": 0.5}}, "num_workers=0.5 is not a whole number of at least 1"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(options: dict, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        Code(**options)
+    with pytest.raises(BadOption, match=message):
+        build("code", options)
+
+
+def test_an_argument_that_is_no_plain_data_is_an_error_of_the_gold() -> None:
+    tests = problem({"type": "calls", "entry_point": "f", "cases": [{"args": [object()], "expected": 1}]})
+    with pytest.raises(GoldError, match="type object is not plain data"):
+        asyncio.run(Code()(tests, [FixedResponse("def f(x): return 1")]))
