@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import sys
 import threading
 import time
 import uuid
@@ -109,6 +110,15 @@ class DockerSandbox(PooledSandbox):
         pool = Pool(self._container, num_workers=num_workers, jobs_per_worker=jobs_per_worker, patience_seconds=patience_seconds)
         super().__init__(pool, work_mib)
 
+    def prepare(self) -> None:
+        """Build the image where an engine lacks it. See `Sandbox.prepare`."""
+        for host in dict.fromkeys(self._hosts):
+            client = connect(host)
+            try:
+                self.plan(client, host)
+            finally:
+                client.close()
+
     def _check(self, program: Program | Entry) -> None:
         if program.limits.memory_mib > self.memory_mib:
             raise ValueError(
@@ -160,7 +170,7 @@ class DockerSandbox(PooledSandbox):
         with self._preparing:
             if host not in self._prepared or not has_image(client, self._prepared[host]):
                 remove_orphans(client)
-                self._prepared[host] = self._image or ensure_image(client)
+                self._prepared[host] = self._image or ensure_image(client, report=_say_what_takes_long)
         return ContainerPlan(self._prepared[host], self.host_config(), self.boot_message())
 
     def _container(self, index: int, attempt: int) -> Container:
@@ -373,6 +383,11 @@ def _start_time(pid: int) -> str:
         except OSError:
             pass
         return ""
+
+
+def _say_what_takes_long(line: str) -> None:
+    if line.startswith("building"):
+        print(f"sandbox: {line}", file=sys.stderr, flush=True)
 
 
 def _num_cores() -> int:

@@ -149,11 +149,13 @@ class Pool:
                 worker = self._workers.get(index)
                 if worker is None:
                     worker, served = self._start_worker(index), 0
+                served += 1
+                self._run(index, worker, job, last=served >= self.jobs_per_worker)
             except SandboxUnavailable as error:
                 _fail(job, error)
-                continue
-            served += 1
-            self._run(index, worker, job, last=served >= self.jobs_per_worker)
+            except Exception as error:  # Boundary to the engine: whatever it raises, no job may wait for ever.
+                self._drop(index)
+                _fail(job, SandboxUnavailable(f"the sandbox failed: {error!r}"))
         self._drop(index)
 
     def _next_job(self, index: int) -> _Job | None:

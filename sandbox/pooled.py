@@ -21,6 +21,9 @@ class PooledSandbox:
         """What the pool has done so far: jobs, retries, workers started, lost and replaced."""
         return self._pool.counters
 
+    def prepare(self) -> None:
+        """Nothing takes long here."""
+
     async def run(self, program: Program) -> Execution:
         """Run one program. See `Sandbox.run`."""
         self._check(program)

@@ -11,6 +11,13 @@ from sandbox.types import Answers, Entry, Examination, Execution, Program
 class Sandbox(Protocol):
     """Runs untrusted programs."""
 
+    def prepare(self) -> None:
+        """Do what takes long, such as building an image, before anybody waits for a program. Blocks; may be left out.
+
+        Raises: SandboxUnavailable: it cannot be done now; the first program tries again.
+        """
+        ...
+
     async def run(self, program: Program) -> Execution:
         """Run one program to its end or its limit.
 

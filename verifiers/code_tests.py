@@ -93,7 +93,11 @@ class Code:
                 raise ValueError(f"{name}={value!r} is not a number above 0")
         if isinstance(self.tolerance, bool) or not isinstance(self.tolerance, int | float) or not 0 <= self.tolerance < 1:
             raise ValueError(f"tolerance={self.tolerance!r} is not a number of at least 0 and below 1")
-        self._sandbox()  # A misspelt option is told at once; nothing is started yet.
+        sandbox = self._sandbox()  # A misspelt option is told at once.
+        try:
+            sandbox.prepare()  # Now, and not while a deadline runs.
+        except SandboxError:
+            pass  # Programs are what fails then, with the reason and the remedy; the engine may be back by that time.
 
     async def __call__(self, problem: Problem, responses: Sequence[Response]) -> list[Verdict]:
         tests = read_tests(problem)

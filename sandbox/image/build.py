@@ -12,7 +12,8 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -59,7 +60,9 @@ def ensure_image(client: APIClient, *, report: Report = lambda line: None) -> st
     """
     tag = default_tag()
     if not has_image(client, tag):
-        build_image(client, report=report)
+        with _one_at_a_time():
+            if not has_image(client, tag):
+                build_image(client, report=report)
     return tag
 
 
@@ -88,6 +91,19 @@ def build_image(client: APIClient, *, method: Method = "auto", base: str | None 
         "Run `rlvr sandbox build` where the engine can reach a registry, or as root where debootstrap is installed; "
         "or name an image of your own with Python 3.10 or newer (option `image`)"
     )
+
+
+@contextmanager
+def _one_at_a_time() -> Iterator[None]:
+    """Let one process of this machine build while the others wait for what it makes."""
+    with (Path(tempfile.gettempdir()) / f"{NAME}-image.lock").open("w") as lock:
+        try:
+            import fcntl
+
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        except ImportError:  # Not on this system: at worst the image is built twice.
+            pass
+        yield
 
 
 def remove_images(client: APIClient) -> list[str]:
@@ -131,22 +147,11 @@ def _from_packages(client: APIClient, tag: str, report: Report) -> None:
         raise SandboxUnavailable("debootstrap is not installed (Debian and Ubuntu: apt-get install debootstrap)")
     if not hasattr(os, "geteuid") or os.geteuid() != 0:
         raise SandboxUnavailable("debootstrap needs root")
-    with tempfile.TemporaryDirectory(prefix="rlvr-image-") as name:
-        root, log = Path(name) / "root", Path(name) / "log"
-        command = ["debootstrap", "--variant=minbase", f"--include={','.join(PACKAGES)}", SUITE, str(root)]
-        with log.open("wb") as file:
-            try:
-                done = subprocess.run(
-                    command, stdin=subprocess.DEVNULL, stdout=file, stderr=file, timeout=BUILD_SECONDS, env={**os.environ, "PATH": _path()}
-                )
-            except subprocess.TimeoutExpired as error:
-                raise SandboxUnavailable(f"debootstrap took more than {BUILD_SECONDS:g} s") from error
-        if done.returncode != 0:
-            said = log.read_text(errors="replace").strip().splitlines()
-            raise SandboxUnavailable(f"debootstrap ended with {done.returncode}: {said[-1] if said else 'it said nothing'}")
-        _strip(root)
+    # No TemporaryDirectory: it would be removed at exit, in the middle of a build, with /proc mounted in it.
+    folder = Path(tempfile.mkdtemp(prefix="rlvr-image-"))
+    try:
+        root, archive = _bootstrapped(folder), folder / "root.tar"
         report("importing the root file system")
-        archive = Path(name) / "root.tar"
         with tarfile.open(archive, "w") as tar:
             tar.add(root, arcname=".", filter=_plain)
         with as_unavailable("the import"):
@@ -156,11 +161,38 @@ def _from_packages(client: APIClient, tag: str, report: Report) -> None:
             if '"error"' in answer:
                 raise SandboxUnavailable(f"the import failed: {answer.strip()[-300:]}")
             _from_dockerfile(client, tag, f"{repository}-base:{version}", report)
+    finally:
+        _remove_root(folder)
 
 
-def _strip(root: Path) -> None:
-    for folder in UNNEEDED:
-        shutil.rmtree(root / folder, ignore_errors=True)
+def _bootstrapped(folder: Path) -> Path:
+    """Run debootstrap; returns the root file system it made, without what is of no use."""
+    root, log = folder / "root", folder / "log"
+    command = ["debootstrap", "--variant=minbase", f"--include={','.join(PACKAGES)}", SUITE, str(root)]
+    with log.open("wb") as file:
+        try:
+            done = subprocess.run(
+                command, stdin=subprocess.DEVNULL, stdout=file, stderr=file, timeout=BUILD_SECONDS, env={**os.environ, "PATH": _path()}
+            )
+        except subprocess.TimeoutExpired as error:
+            raise SandboxUnavailable(f"debootstrap took more than {BUILD_SECONDS:g} s") from error
+    if done.returncode != 0:
+        said = log.read_text(errors="replace").strip().splitlines()
+        raise SandboxUnavailable(f"debootstrap ended with {done.returncode}: {said[-1] if said else 'it said nothing'}")
+    for each in UNNEEDED:
+        shutil.rmtree(root / each, ignore_errors=True)
+    return root
+
+
+def _remove_root(folder: Path) -> None:
+    """Remove a build's folder; a build that was cut off leaves the host's /proc and /sys mounted in it."""
+    for place in Path("/proc/mounts").read_text().splitlines():
+        mounted = place.split()[1]
+        if mounted.startswith(f"{folder}/"):
+            subprocess.run(["umount", "--lazy", mounted], check=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    still = any(place.split()[1].startswith(f"{folder}/") for place in Path("/proc/mounts").read_text().splitlines())
+    if not still:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _plain(entry: tarfile.TarInfo) -> tarfile.TarInfo | None:
