@@ -58,16 +58,20 @@ def describe(found: Mapping[str, Any], sandbox: DockerSandbox) -> list[Finding]:
     """Turn what a runner found into findings."""
     memory, processes = found["memory_bytes"], found["max_processes"]
     network = [name for name in found["network"] if name != "lo"]
-    return [
+    findings = [
         Finding("python", None, f"{found['python']} in the container, cgroup v{found['cgroup']}"),
         Finding("memory", memory is not None and memory < 64 * sandbox.memory_mib << 20, f"{(memory or 0) >> 20} MiB for a container"),
         Finding("processes", processes is not None and processes <= MAX_PROCESSES, f"{processes} for a container"),
         Finding("network", not network, "none" if not network else f"there is {', '.join(network)}"),
         Finding("read-only root", found["read_only_root"], "yes" if found["read_only_root"] else "no: programs can change the image"),
         Finding("work folder", found["work_bytes"] <= 1 << 30, f"{found['work_bytes'] >> 20} MiB, in memory"),
-        Finding("seccomp", found["seccomp"], "filtered" if found["seccomp"] else "no filter of system calls (normal under gVisor)"),
+        Finding("seccomp", found["seccomp"], "filtered" if found["seccomp"] else "no filter of system calls"),
         Finding("no new privileges", found["no_new_privileges"], "yes" if found["no_new_privileges"] else "no"),
     ]
+    if sandbox.runtime is None:
+        return findings
+    # Under another runtime, such as gVisor's, programs see a kernel that does not tell what holds outside of it.
+    return [finding if finding.holds else Finding(finding.name, None, "not told by this runtime") for finding in findings]
 
 
 def container_finding(host: str | None = None) -> Finding:
