@@ -33,7 +33,7 @@ NUM_VALIDATION, NUM_HELD_OUT = 256, 500
 data = DataConfig(path=PREPARED_BY_RECIPE, plain_template="{question}\n", fields=FieldMap(answer=None, reference="reference"))
 
 config = RunConfig(
-    num_steps=110,
+    num_steps=120,
     model=ModelConfig(path=PREPARED_BY_RECIPE),
     algorithm=GrpoConfig(kl=KlConfig(coefficient=0.0)),
     data=data,
@@ -73,7 +73,7 @@ def prepare(config: RunConfig, folder: Path) -> RunConfig:
         for split, count in (("train", None), ("validation", NUM_VALIDATION), ("held_out", NUM_HELD_OUT))
     }
     tokenizer = build_tokenizer()
-    return prepare_from_nothing(config, folder, rows, build_model(tokenizer, seed=config.seed), tokenizer, validate_every=20)
+    return prepare_from_nothing(config, folder, rows, build_model(tokenizer, seed=config.seed), tokenizer)
 
 
 if __name__ == "__main__":

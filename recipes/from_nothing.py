@@ -27,8 +27,6 @@ def prepare_from_nothing(
     rows: Mapping[str, Sequence[Mapping[str, Any]]],
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    *,
-    validate_every: int = 10,
 ) -> RunConfig:
     """Write the rows of `train`, `validation` and `held_out` and a warmed-up model into `folder`; return the configuration that uses them.
 
@@ -49,12 +47,12 @@ def prepare_from_nothing(
     def data(split: str) -> DataConfig:
         return config.data.model_copy(update={"path": str(folder / f"{split}.jsonl")})
 
-    warmed_up = config.model.model_copy(update={"path": str(_warm_up(config, folder, data("train"), data("validation"), validate_every))})
+    warmed_up = config.model.model_copy(update={"path": str(_warm_up(config, folder, data("train"), data("validation")))})
     held_out = config.held_out.model_copy(update={"data": data("held_out")})
     return config.model_copy(update={"model": warmed_up, "data": data("train"), "held_out": held_out})
 
 
-def _warm_up(config: RunConfig, folder: Path, demonstrations: DataConfig, validation: DataConfig, every: int) -> Path:
+def _warm_up(config: RunConfig, folder: Path, demonstrations: DataConfig, validation: DataConfig) -> Path:
     """Learn from demonstrations until enough of the validation problems are solved; return the model's folder."""
     import rlvr.run_sft
 
@@ -69,7 +67,7 @@ def _warm_up(config: RunConfig, folder: Path, demonstrations: DataConfig, valida
         samples_per_step=64,
         tokens_per_microbatch=config.batch.tokens_per_microbatch,
         optimizer=OptimizerConfig(learning_rate=1e-3, warmup_steps=10),
-        early_stop=EarlyStopConfig(data=validation, verifier=config.verifier, sampling=config.sampling, accuracy=ENOUGH, every=every),
+        early_stop=EarlyStopConfig(data=validation, verifier=config.verifier, sampling=config.sampling, accuracy=ENOUGH, every=10),
         engine=config.engine,
         deterministic=config.deterministic,
     )
