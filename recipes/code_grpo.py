@@ -11,10 +11,10 @@ Docker engine; on a CPU it runs, slowly. What was and was not measured stands in
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 
 import rlvr.recipe
+from recipes.preparation import make_folder, train_prepared
 from rlvr.algorithms import GrpoConfig, KlConfig
 from rlvr.config import (
     BatchConfig,
@@ -28,7 +28,6 @@ from rlvr.config import (
     SamplingConfig,
     VerifierConfig,
 )
-from rlvr.errors import ConfigError
 
 data = DataConfig(
     path="google-research-datasets/mbpp",
@@ -56,12 +55,7 @@ config = RunConfig(
 
 def main(config: RunConfig, *, resume: Path | None = None) -> None:
     """Put the first test into each prompt, then train; a resumed run has its prompts already."""
-    import rlvr.run
-
-    if resume is None:
-        name = config.name or f"code-{time.strftime('%Y%m%d-%H%M%S')}"
-        config = with_first_test(config.model_copy(update={"name": name}), Path(config.runs_folder) / f"{name}-preparation")
-    print(rlvr.run.train(config, resume=resume).summary())
+    train_prepared(config, resume, task="code", prepare=with_first_test)
 
 
 def with_first_test(config: RunConfig, folder: Path) -> RunConfig:
@@ -69,10 +63,7 @@ def with_first_test(config: RunConfig, folder: Path) -> RunConfig:
 
     Raises: ConfigError: the folder exists. DataError: the data cannot be read.
     """
-    try:
-        folder.mkdir(parents=True)
-    except FileExistsError as error:
-        raise ConfigError(f"name={config.name}: {folder} exists already; choose another name or remove the folder") from error
+    make_folder(config, folder)
     prepared = {"train": config.data, "held_out": config.held_out.data}
     for part, source in prepared.items():
         if source is not None:

@@ -1,6 +1,6 @@
 """Small Python functions from one-line specifications: what a tiny model can learn to write from nothing, judged by real unit tests.
 
-A specification such as `largest of even x times 3` stands for a function of a list of integers. What it means is computed here, apart from
+A specification such as `largest of even: x times 3` stands for a function of a list of integers. What it means is computed here, apart from
 any program; tests are calls with what must come back. Nothing here trains and nothing is downloaded.
 """
 
@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 Split = Literal["train", "validation", "held_out"]
-NUM_CASES = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +68,7 @@ class Specification:
 
     @property
     def text(self) -> str:
-        """One line, as the prompt shows it: `largest of even x times 3`."""
+        """One line, as the prompt shows it: `largest of even: x times 3`."""
         return f"{self.result.text} of {self.chosen.text}: {self.change.text}"
 
     @property
@@ -89,7 +88,7 @@ class Specification:
         generator = random.Random(self.text)
         cases = [[]] + [[generator.randint(-12, 12) for _ in range(size)] for size in (3, 6, 9, 12)]
         cases.append([*range(-3, 12), 5, 5, -2])
-        return {"type": "calls", "entry_point": "f", "cases": [{"args": [case], "expected": self(case)} for case in cases[:NUM_CASES]]}
+        return {"type": "calls", "entry_point": "f", "cases": [{"args": [case], "expected": self(case)} for case in cases]}
 
     @property
     def split(self) -> Split:

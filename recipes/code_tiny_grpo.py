@@ -9,11 +9,11 @@ test cases in a sandbox container; the held-out specifications are only ever mea
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import rlvr.recipe
 from recipes.from_nothing import prepare_from_nothing
+from recipes.preparation import train_prepared
 from rlvr.algorithms import GrpoConfig, KlConfig
 from rlvr.config import (
     PREPARED_BY_RECIPE,
@@ -49,12 +49,7 @@ config = RunConfig(
 
 def main(config: RunConfig, *, resume: Path | None = None) -> None:
     """Prepare model and data, warm up, reinforce; a resumed run has all that behind it."""
-    import rlvr.run
-
-    if resume is None:
-        name = config.name or f"code-{time.strftime('%Y%m%d-%H%M%S')}"
-        config = prepare(config.model_copy(update={"name": name}), Path(config.runs_folder) / f"{name}-preparation")
-    print(rlvr.run.train(config, resume=resume).summary())
+    train_prepared(config, resume, task="code", prepare=prepare)
 
 
 def prepare(config: RunConfig, folder: Path) -> RunConfig:

@@ -10,8 +10,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from recipes.preparation import make_folder
 from rlvr.config import DataConfig, EarlyStopConfig, OptimizerConfig, RunConfig, SftConfig
-from rlvr.errors import ConfigError, TrainingStopped
+from rlvr.errors import TrainingStopped
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -35,10 +36,7 @@ def prepare_from_nothing(
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # Its bars would break into the run's own display.
-    try:
-        folder.mkdir(parents=True)
-    except FileExistsError as error:
-        raise ConfigError(f"name={config.name}: {folder} exists already; choose another name or remove the folder") from error
+    make_folder(config, folder)
     model.save_pretrained(folder / "untrained")
     tokenizer.save_pretrained(folder / "untrained")
     for split, split_rows in rows.items():

@@ -11,6 +11,7 @@ import pytest
 
 from sandbox import Limits, LocalSandbox, Program, Sandbox
 from sandbox.errors import SandboxUnavailable
+from sandbox.pool import Pool
 from verifiers.code_tests import harness_modules
 from verifiers.registry import build
 from verifiers.testing import FixedResponse, check_verifier
@@ -103,6 +104,18 @@ def test_a_runner_that_is_killed_costs_no_program(box: LocalSandbox) -> None:
     killer.join()
     assert [each.stdout for each in done] == [f"{n}\n" for n in range(12)]
     assert box.counters.workers_lost == lost + 1
+
+
+def test_whatever_the_engine_raises_no_program_waits_for_ever() -> None:
+    def broken(index: int, attempt: int):
+        raise LookupError("an answer nobody foresaw")
+
+    pool = Pool(broken, num_workers=1)
+    with pytest.raises(SandboxUnavailable, match="the sandbox failed: LookupError.*nobody foresaw"):
+        pool.submit(b"", 1.0).result(timeout=10)
+    with pytest.raises(SandboxUnavailable):  # The thread that met it still serves.
+        pool.submit(b"", 1.0).result(timeout=10)
+    pool.close()
 
 
 def test_a_closed_sandbox_takes_no_more_programs() -> None:

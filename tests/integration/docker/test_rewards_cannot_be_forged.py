@@ -103,7 +103,13 @@ def test_a_program_that_raises_while_test_files_are_imported_is_wrong_and_test_f
     assert judge(tests, "def f(x):\n    return x + 1").score == 1.0
     assert judge(tests, "def f(x):\n    raise ValueError").outcome == "incorrect"
     broken = {"type": "pytest", "files": {"test_it.py": "from solution import f\nimport no_such_module\n"}}
-    for kind in (broken, {"type": "asserts", "asserts": ["assert f(1) =="]}, {"type": "check", "code": "x = 1", "entry_point": "f"}):
+    failing = {"type": "asserts", "asserts": ["assert f(1) == 2"], "setup": "1 / 0"}
+    for kind in (
+        broken,
+        failing,
+        {"type": "asserts", "asserts": ["assert f(1) =="]},
+        {"type": "check", "code": "x = 1", "entry_point": "f"},
+    ):
         with pytest.raises(GoldError, match="the tests do not work"):
             judge(kind, "def f(x):\n    return x + 1")
 
