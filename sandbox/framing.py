@@ -58,45 +58,36 @@ def _inside() -> tuple[tuple[str, str], ...]:
 def run_frame(program: Program, work_mib: int) -> tuple[bytes, float]:
     """The frame that runs one program, and the seconds after which its worker counts as lost."""
     limits = program.limits
-    header = {
-        "id": next(_ids),
-        "wall_seconds": limits.wall_seconds,
-        "quiet_seconds": None,
-        "report_bytes": 0,
-        "programs": [_spec(limits, work_mib, EXAMINED_OOM_SCORE, stop_at_output_limit=True)],
-    }
     payload = json.dumps({"source": program.source, "files": program.files}).encode("ascii")
-    return encode_frame(header, [program.stdin.encode("utf-8", "surrogateescape"), payload]), limits.wall_seconds + GRACE_SECONDS
+    blobs = [program.stdin.encode("utf-8", "surrogateescape"), payload]
+    return _frame(limits.wall_seconds, [_spec(limits, work_mib, EXAMINED_OOM_SCORE, stop_at_output_limit=True)], blobs)
 
 
 def ask_frame(entry: Entry, quiet_seconds: float, report_bytes: int, work_mib: int) -> tuple[bytes, float]:
     """The frame that runs one function with a report, and the seconds after which its worker counts as lost."""
-    header = {
-        "id": next(_ids),
-        "wall_seconds": entry.limits.wall_seconds,
-        "quiet_seconds": quiet_seconds,
-        "report_bytes": report_bytes,
-        "programs": [_spec(entry.limits, work_mib, EXAMINED_OOM_SCORE, stop_at_output_limit=False)],
-    }
-    return encode_frame(header, [b"", _payload(entry)]), entry.limits.wall_seconds + GRACE_SECONDS
+    specs = [_spec(entry.limits, work_mib, EXAMINED_OOM_SCORE, stop_at_output_limit=False)]
+    return _frame(entry.limits.wall_seconds, specs, _blobs(entry), quiet_seconds=quiet_seconds, report_bytes=report_bytes)
 
 
 def examine_frame(examined: Entry, examiner: Entry, work_mib: int) -> tuple[bytes, float]:
     """The frame that runs two programs, and the seconds after which their worker counts as lost."""
-    wall_seconds = examiner.limits.wall_seconds
+    specs = [
+        _spec(examined.limits, work_mib, EXAMINED_OOM_SCORE, stop_at_output_limit=False),
+        _spec(examiner.limits, work_mib, EXAMINER_OOM_SCORE, stop_at_output_limit=False),
+    ]
+    return _frame(examiner.limits.wall_seconds, specs, _blobs(examined) + _blobs(examiner), report_bytes=REPORT_BYTES)
+
+
+def _frame(
+    wall_seconds: float, specs: list[dict[str, Any]], blobs: list[bytes], *, quiet_seconds: float | None = None, report_bytes: int = 0
+) -> tuple[bytes, float]:
     header = {
         "id": next(_ids),
         "wall_seconds": wall_seconds,
-        "quiet_seconds": None,
-        "report_bytes": REPORT_BYTES,
-        "programs": [
-            _spec(examined.limits, work_mib, EXAMINED_OOM_SCORE, stop_at_output_limit=False),
-            _spec(examiner.limits, work_mib, EXAMINER_OOM_SCORE, stop_at_output_limit=False),
-        ],
+        "quiet_seconds": quiet_seconds,
+        "report_bytes": report_bytes,
+        "programs": specs,
     }
-    blobs = []
-    for entry in (examined, examiner):
-        blobs += [b"", _payload(entry)]
     return encode_frame(header, blobs), wall_seconds + GRACE_SECONDS
 
 
@@ -132,8 +123,9 @@ def lost_execution(loss: WorkerLost, limits: Limits) -> Execution:
     return Execution(status, None, "", f"the sandbox it ran in was lost three times: {loss}", limits.wall_seconds)
 
 
-def _payload(entry: Entry) -> bytes:
-    return json.dumps({"function": entry.function, "argument": entry.argument, "files": entry.files}).encode("ascii")
+def _blobs(entry: Entry) -> list[bytes]:
+    """Standard input, of which a function has none, and what it is called with."""
+    return [b"", json.dumps({"function": entry.function, "argument": entry.argument, "files": entry.files}).encode("ascii")]
 
 
 def _spec(limits: Limits, work_mib: int, oom_score_adj: int, *, stop_at_output_limit: bool) -> dict[str, Any]:

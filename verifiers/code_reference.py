@@ -14,6 +14,7 @@ from typing import Any
 from verifiers.errors import GoldError
 from verifiers.types import Problem
 
+MAX_SHOWN = 120
 CALLED = re.compile(r"\b([A-Za-z_]\w*)\s*\(")
 FORMATS = "asserts, check, calls, stdio, pytest"
 
@@ -111,19 +112,19 @@ class _Reader:
         if value is None and default is not None:
             return default
         if not isinstance(value, str):
-            raise self.fault(f"tests of the type {self.kind!r} need {key!r} as a text, got {_short(value)}")
+            raise self.fault(f"tests of the type {self.kind!r} need {key!r} as a text, got {short(value)}")
         return value
 
     def items(self, key: str) -> Sequence[Any]:
         value = self.tests.get(key)
         if isinstance(value, str) or not isinstance(value, Sequence) or not value:
-            raise self.fault(f"tests of the type {self.kind!r} need {key!r} as a list that is not empty, got {_short(value)}")
+            raise self.fault(f"tests of the type {self.kind!r} need {key!r} as a list that is not empty, got {short(value)}")
         return value
 
     def tolerance(self) -> float | None:
         value = self.tests.get("tolerance")
         if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1):
-            raise self.fault(f"'tolerance' must be a number between 0 and 1, got {_short(value)}")
+            raise self.fault(f"'tolerance' must be a number between 0 and 1, got {short(value)}")
         return value
 
 
@@ -143,7 +144,7 @@ def _calls(reader: _Reader, tests: Mapping[str, Any]) -> Calls:
     cases = []
     for case in reader.items("cases"):
         if not isinstance(case, Mapping) or "expected" not in case or not isinstance(case.get("args", []), Sequence):
-            raise reader.fault(f"a case needs 'args' (a list) and 'expected', got {_short(case)}")
+            raise reader.fault(f"a case needs 'args' (a list) and 'expected', got {short(case)}")
         cases.append(Case(tuple(case.get("args", [])), dict(case.get("kwargs") or {}), case["expected"]))
     return Calls(reader.text("entry_point"), tuple(cases), reader.text("prompt", ""), reader.tolerance())
 
@@ -153,7 +154,7 @@ def _stdio(reader: _Reader, tests: Mapping[str, Any]) -> Stdio:
     for case in reader.items("cases"):
         stdin, stdout = (case.get("stdin", ""), case.get("stdout")) if isinstance(case, Mapping) else (None, None)
         if not isinstance(stdin, str) or not isinstance(stdout, str):
-            raise reader.fault(f"a case needs 'stdin' and 'stdout' as texts, got {_short(case)}")
+            raise reader.fault(f"a case needs 'stdin' and 'stdout' as texts, got {short(case)}")
         cases.append((stdin, stdout))
     return Stdio(tuple(cases), reader.tolerance())
 
@@ -184,6 +185,7 @@ def names_to_define(tests: Tests) -> frozenset[str]:
     return entry | called or frozenset([tests.entry_point] if tests.entry_point else ())
 
 
+@lru_cache(maxsize=4096)
 def imports_of(code: str) -> str:
     """The import statements at the top level of trusted test code.
 
@@ -196,6 +198,10 @@ def imports_of(code: str) -> str:
     return "\n".join(ast.unparse(node) for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom))
 
 
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."
+def short(value: object) -> str:
+    """A value as text for a message, cut."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # An integer of too many digits, lists nested without end.
+        text = f"a {type(value).__name__}"
+    return text if len(text) <= MAX_SHOWN else text[:MAX_SHOWN] + "…"

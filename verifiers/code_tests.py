@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from typing import Any, Literal, get_args
@@ -17,7 +17,7 @@ from sandbox.errors import SandboxError
 from sandbox.protocol import Sandbox
 from sandbox.types import Answers, Entry, Examination, Execution, Limits, Program
 from verifiers.code_extraction import continues, extract_code
-from verifiers.code_reference import Asserts, Calls, Check, Pytest, Stdio, Tests, imports_of, names_to_define, read_tests
+from verifiers.code_reference import Asserts, Calls, Check, Pytest, Stdio, Tests, imports_of, names_to_define, read_tests, short
 from verifiers.errors import GoldError, VerifierError
 from verifiers.gold import no_answer
 from verifiers.plain_calls import PlainCall, plain_calls, read_answer, report_bytes
@@ -103,17 +103,22 @@ class Code:
         tests = read_tests(problem)
         if not responses:
             return []
+        # Once for the group: what its programs must define, and their tests as plain calls where they are.
+        names = names_to_define(tests)
+        calls = plain_calls(tests, self._tolerance(tests)) if isinstance(tests, Asserts | Calls | Check) else None
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(self._judge(problem, tests, response)) for response in responses]
+            tasks = [group.create_task(self._judge(problem, tests, names, calls, response)) for response in responses]
         results = [task.result() for task in tasks]
         for result in results:
             if isinstance(result, VerifierError):
                 raise result
         return results
 
-    async def _judge(self, problem: Problem, tests: Tests, response: Response) -> Verdict | VerifierError:
+    async def _judge(
+        self, problem: Problem, tests: Tests, names: Collection[str], calls: Sequence[PlainCall] | None, response: Response
+    ) -> Verdict | VerifierError:
         # An error is returned, not raised: in a task group it would come out wrapped, and cancel the others.
-        code = extract_code(response.text, names_to_define(tests))
+        code = extract_code(response.text, names)
         if code is None or not code.strip():
             return no_answer(response, "a program")
         if len(code) > MAX_CODE_CHARACTERS:
@@ -121,7 +126,7 @@ class Code:
         try:
             if isinstance(tests, Stdio):
                 tally = await self._run_cases(tests, code)
-            elif isinstance(tests, Asserts | Calls | Check) and (calls := plain_calls(tests, self._tolerance(tests))) is not None:
+            elif calls is not None:
                 tally = await self._ask(tests, calls, code)
             else:
                 tally = await self._examine(problem, tests, code)
@@ -262,7 +267,7 @@ def _compare(answers: Answers, calls: Sequence[PlainCall], first: int, tally: Ta
             tally.passed.add(first + index)
         else:
             tally.memory |= (error or "").startswith("MemoryError")
-            tally.failures.append(f"test {first + index + 1}: {error or f'returned {_short(result)}'}: {call.source}")
+            tally.failures.append(f"test {first + index + 1}: {error or f'returned {short(result)}'}: {call.source}")
     num_answered = len(lines) - 1
     if num_answered >= len(calls) - first:
         return None
@@ -348,11 +353,3 @@ def _how_it_ended(status: str, stderr: str, ok: str = "wrong output") -> str:
     if status == "error":
         return stderr.strip().rpartition("\n")[2][:300] or "ended with an error"
     return {"timeout": "out of time", "memory": "out of memory", "output": "too much output", "killed": "killed by a signal"}[status]
-
-
-def _short(value: object) -> str:
-    try:
-        text = repr(value)
-    except (ValueError, RecursionError):  # An integer of too many digits, lists nested without end.
-        text = f"a {type(value).__name__}"
-    return text if len(text) <= 120 else text[:120] + "…"

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
-from verifiers.code_reference import Asserts, Calls, Check
+from verifiers.code_reference import Asserts, Calls, Check, short
 from verifiers.errors import GoldError
 from verifiers.harness import comparison, values
 
@@ -55,7 +55,7 @@ def plain_calls(tests: Asserts | Calls | Check, tolerance: float) -> Sequence[Pl
             case.args,
             dict(case.kwargs),
             _within(case.expected, tolerance),
-            f"expected {_short(case.expected)}",
+            f"expected {short(case.expected)}",
             len(repr(case.expected)),
         )
         for case in tests.cases
@@ -193,8 +193,3 @@ def _no_handle(value: object, kind: str) -> object:
 def _held(handle: Any) -> Any:
     """What stands for an object: an iterator came with its items, anything else stays closed."""
     return Opaque() if handle is None else iter([values.decode(each, _held) for each in handle])
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 120 else text[:120] + "…"
