@@ -66,7 +66,7 @@ def _warm_up(config: RunConfig, folder: Path, demonstrations: DataConfig, valida
         tokens_per_microbatch=config.batch.tokens_per_microbatch,
         optimizer=OptimizerConfig(learning_rate=1e-3, warmup_steps=10),
         early_stop=EarlyStopConfig(data=validation, verifier=config.verifier, sampling=config.sampling, accuracy=ENOUGH, every=10),
-        engine=config.engine,
+        engine=config.engine.model_copy(update={"name": "transformers"}),  # No second engine for a few validation problems.
         deterministic=config.deterministic,
     )
     result = rlvr.run_sft.sft(settings)

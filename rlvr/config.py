@@ -148,14 +148,64 @@ class SamplingConfig(Settings):
         return self
 
 
+class VllmConfig(Settings):
+    """How vLLM is set up; engine `vllm`, and `rlvr serve` for engine `vllm_server`."""
+
+    kv_cache_gib: float = Field(1.0, gt=0)
+    """Memory of the key-value cache on a CPU, GiB."""
+    gpu_memory_utilization: float = Field(0.4, gt=0, le=1)
+    """Share of a GPU's memory that vLLM may take in all; in the trainer's process the policy needs the rest."""
+    tensor_parallel_size: int = Field(1, ge=1)
+    enforce_eager: bool | None = None
+    """No compiled graphs; None: on a CPU, where compiling takes longer than it saves, not on a GPU."""
+    sleep: bool = True
+    """On a GPU, in the trainer's process and without staleness: give weights and cache back while the policy is updated."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Further arguments of vLLM's engine, as they are."""
+
+
+class ServersConfig(Settings):
+    """The vLLM servers that engine `vllm_server` samples from, and its patience with them."""
+
+    urls: list[str] = Field(default_factory=lambda: ["http://127.0.0.1:8000"])
+    """Where they listen; `rlvr serve` starts them."""
+    request_timeout_seconds: float = Field(600.0, gt=0)
+    """Deadline of one group's completions; past it they are asked of another server."""
+    health_every_seconds: float = Field(5.0, gt=0)
+    health_timeout_seconds: float = Field(10.0, gt=0)
+    """A server that does not answer this long is left out, and its requests go to others."""
+    recovery_timeout_seconds: float = Field(300.0, gt=0)
+    """How long the run waits for any server to be there before it ends."""
+
+
 class EngineConfig(Settings):
     """Which engine samples."""
 
     name: str = "transformers"
+    """transformers: the policy's own module. vllm: vLLM in this process. vllm_server: any number of vLLM servers."""
     max_batch_size: int = Field(256, ge=1)
     """Rows decoded at once; waiting rows take the place of finished ones."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Compute type while decoding; auto: the model's."""
+    vllm: VllmConfig = VllmConfig()
+    servers: ServersConfig = ServersConfig()
+
+
+class WeightSyncConfig(Settings):
+    """How an engine with weights of its own is brought to the policy's, and how that is checked."""
+
+    verify_every: int = Field(10, ge=1)
+    """Syncs between checks of the engine's log-probs of a fixed probe against the policy's; the first is always checked."""
+    tolerance: float | None = Field(None, gt=0)
+    """Mean absolute difference on the probe, nats, past which the run ends; None: 1e-3 in float32, 0.05 in bfloat16."""
+    timeout_seconds: float = Field(300.0, gt=0)
+    """Deadline of one sync."""
+    in_flight: Literal["finish", "continue"] = "finish"
+    """What becomes of completions that are being written when new weights come: they finish on the old ones, or continue on the new."""
+    transport: Literal["file", "nccl", "ipc"] = "file"
+    """How weights reach servers: a folder that trainer and servers share, NCCL between GPUs, or CUDA memory handles on one node."""
+    folder: str | None = None
+    """For file: the shared folder; None: `weights` in the run's folder."""
 
 
 class BatchConfig(Settings):
@@ -276,6 +326,7 @@ class RunConfig(Settings):
     verifier: VerifierConfig = VerifierConfig()
     sampling: SamplingConfig = SamplingConfig()
     engine: EngineConfig = EngineConfig()
+    weight_sync: WeightSyncConfig = WeightSyncConfig()
     batch: BatchConfig = BatchConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     supervised_mix: SupervisedMixConfig | None = None

@@ -5,6 +5,9 @@ RlvrError
 ├── DataError               a row, file or field is wrong; names file, row and field
 ├── CheckpointError         a checkpoint cannot be written or read
 ├── MissingExtra            an optional dependency is not installed
+├── EngineFailed            the engine, or every server of it, can no longer sample
+├── WeightSyncFailed        new weights did not reach the engine within their deadline
+│   └── WeightSyncMismatch  they did, and the engine's log-probs are not the policy's
 └── TrainingStopped         a guard ended the run
     ├── NoLearningSignal    no group carried information within `max_resampling`
     ├── TooManyVerifierFailures
@@ -32,6 +35,18 @@ class CheckpointError(RlvrError):
 
 class MissingExtra(RlvrError):
     """An optional dependency is needed and not installed."""
+
+
+class EngineFailed(RlvrError):
+    """The engine, or every server of it, can no longer sample."""
+
+
+class WeightSyncFailed(RlvrError):
+    """New weights did not reach the engine, or not within their deadline."""
+
+
+class WeightSyncMismatch(WeightSyncFailed):
+    """The engine has taken over the weights, and its log-probs of a probe are not the policy's."""
 
 
 class TrainingStopped(RlvrError):

@@ -25,7 +25,7 @@ from rlvr.run_folder import (
     open_run_folder,
 )
 from rlvr.run_state import RunState, load_state, save_state
-from rlvr.session import Session, open_session
+from rlvr.session import Session, open_session, open_weight_sync
 from rlvr.step_metrics import rollout_rows, step_metrics
 from rlvr.supervised import Demonstrations
 from rlvr.tracking.metrics import MetricsLog, read_metrics
@@ -77,10 +77,13 @@ async def _train(config: RunConfig, folder: RunFolder, resumption: Resumption | 
                 seed=config.seed,
                 optimizer=config.optimizer,
                 engine=config.engine,
+                sync=config.weight_sync,
                 temperature=config.sampling.temperature,
                 num_updates=config.num_steps * config.batch.minibatches_per_step,
                 needs_reference=config.algorithm.needs_reference,
                 tokens_per_microbatch=config.batch.tokens_per_microbatch,
+                max_sequence_tokens=config.data.max_prompt_tokens + config.sampling.max_new_tokens,
+                run_folder=folder.path,
                 num_threads=config.num_threads,
                 deterministic=config.deterministic,
             )
@@ -140,12 +143,13 @@ class Run:
             max_failure_rate=config.guards.max_failure_rate,
             failures=state.failures if state else (),
         )
+        self._weight_sync = open_weight_sync(session, config, [data.prompt_at(index).token_ids for index in range(2)], self._sampling)
         kl = KlController.from_config(config.algorithm.kl)
         self._trainer = Trainer(
             policy=session.policy,
             producer=self._producer,
             buffer=self._buffer,
-            weight_sync=session.weight_sync,
+            weight_sync=self._weight_sync,
             compute=session.compute,
             algorithm=config.algorithm,
             batch=config.batch,
@@ -171,6 +175,7 @@ class Run:
         with ExitStack() as stack:
             log = stack.enter_context(MetricsLog(self._folder.metrics, resume_step=self._resume_step))
             sinks = self._open_sinks(stack)
+            await self._weight_sync.publish(self._trainer.steps_done)
             first, last = await self._first_evaluation(log, sinks)
             async with self._producer.running():
                 while self._trainer.steps_done < self._config.num_steps:
@@ -259,9 +264,7 @@ class Run:
 
 def _restore(resumption: Resumption, session: Session, data: RunData) -> RunState:
     session.policy.load(resumption.checkpoint.folder / "policy")
-    state = load_state(resumption.checkpoint.folder, data.prompt_at)
-    session.weight_sync.version = state.steps_done
-    return state
+    return load_state(resumption.checkpoint.folder, data.prompt_at)
 
 
 def _demonstrations(config: RunConfig, session: Session, data: RunData) -> Demonstrations | None:

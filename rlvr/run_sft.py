@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from rlvr.config import EarlyStopConfig, GuardConfig, SftConfig
+from rlvr.config import EarlyStopConfig, GuardConfig, SftConfig, WeightSyncConfig
 from rlvr.data.problems import load_problems
 from rlvr.data.prompt_stream import build_prompts
 from rlvr.evaluation.held_out import HeldOutResult, evaluate_held_out
@@ -73,10 +73,13 @@ async def _sft(config: SftConfig, folder: RunFolder, resumption: Resumption | No
                 seed=config.seed,
                 optimizer=config.optimizer,
                 engine=config.engine,
+                sync=WeightSyncConfig(),
                 temperature=1.0,
                 num_updates=config.num_steps,
                 needs_reference=False,
                 tokens_per_microbatch=config.tokens_per_microbatch,
+                max_sequence_tokens=_longest_sequence(config),
+                run_folder=folder.path,
                 num_threads=config.num_threads,
                 deterministic=config.deterministic,
             )
@@ -129,7 +132,7 @@ class _SftRun:
                 step = self._trainer.steps_done
                 score = None
                 if self._check is not None and step % self._check.config.every == 0:
-                    validation = await self._check.run(self._progress)
+                    validation = await self._check.run(self._progress, step)
                     score = validation.score
                     metrics |= {VALIDATION + name.partition("/")[2]: value for name, value in validation.metrics().items()}
                 log.write(step, metrics)
@@ -151,7 +154,6 @@ class _SftRun:
     async def _one_step(self) -> dict[str, float]:
         began = time.perf_counter()
         result, num_tokens = await self._session.compute.run(self._trainer.step)
-        await self._session.weight_sync.publish(self._trainer.steps_done)
         return {
             names.SUPERVISED_LOSS: result.loss,
             names.SUPERVISED_TOKENS: float(num_tokens),
@@ -167,6 +169,12 @@ class _SftRun:
             (folder / STATE_FILE).write_text(json.dumps({"steps_done": self._trainer.steps_done}))
 
         await self._session.compute.run(self._store.save, self._trainer.steps_done, write, score=score)
+
+
+def _longest_sequence(config: SftConfig) -> int:
+    """What the engine may be asked for: the validation problems of the early stop."""
+    check = config.early_stop
+    return check.data.max_prompt_tokens + check.sampling.max_new_tokens if check is not None else config.tokens_per_microbatch
 
 
 def _last_validation(metrics: Path) -> HeldOutResult | None:
@@ -194,7 +202,9 @@ class _Check:
         prompts = build_prompts(load_problems(config.data).problems, session.loaded.tokenizer, config.data).prompts
         return cls(config, prompts, Judge.of(build(config.verifier.name, config.verifier.options), config.verifier), session, seed)
 
-    async def run(self, progress: Progress) -> HeldOutResult:
+    async def run(self, progress: Progress, step: int) -> HeldOutResult:
+        engine = self.session.engine
+        await engine.load_weights(() if engine.shares_weights else self.session.policy.weights(), step)
         sampling = Sampling(
             max_new_tokens=self.config.sampling.max_new_tokens,
             temperature=self.config.sampling.temperature,
@@ -204,7 +214,7 @@ class _Check:
         with progress.phase("validation problems", total=len(self.prompts)) as advance:
             return await evaluate_held_out(
                 self.prompts,
-                engine=self.session.engine,
+                engine=engine,
                 judge=self.judge,
                 sampling=sampling,
                 num_samples=1,

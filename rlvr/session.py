@@ -3,30 +3,32 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
 from rlvr.compute import ComputeThread
-from rlvr.config import EngineConfig, ModelConfig, OptimizerConfig
-from rlvr.engines.protocol import Engine
+from rlvr.config import EngineConfig, ModelConfig, OptimizerConfig, RunConfig, WeightSyncConfig
+from rlvr.engines.protocol import Engine, EngineSetting
 from rlvr.policy.loading import LoadedModel, load_model
 from rlvr.policy.torch_policy import TorchPolicy
 from rlvr.registries import ENGINES
-from rlvr.weight_sync import SharedModule
+from rlvr.types import Sampling
+from rlvr.weight_sync import Probe, PushedWeights, SharedModule, WeightSync, default_tolerance
 
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """The parts of a run that own threads and memory; closed together."""
+    """The parts of a run that own threads and memory; closed together. `max_sequence_tokens` is the longest that may be asked for."""
 
     compute: ComputeThread
     loaded: LoadedModel
     policy: TorchPolicy
     engine: Engine
-    weight_sync: SharedModule
+    max_sequence_tokens: int
 
 
 @asynccontextmanager
@@ -36,10 +38,13 @@ async def open_session(
     seed: int,
     optimizer: OptimizerConfig,
     engine: EngineConfig,
+    sync: WeightSyncConfig,
     temperature: float,
     num_updates: int,
     needs_reference: bool,
     tokens_per_microbatch: int,
+    max_sequence_tokens: int,
+    run_folder: Path,
     num_threads: int | None,
     deterministic: bool,
 ) -> AsyncIterator[Session]:
@@ -63,19 +68,39 @@ async def open_session(
             tokens_per_microbatch=tokens_per_microbatch,
             seed=seed,
         )
-        weight_sync = SharedModule()
-        sampler: Engine = ENGINES.get(engine.name)(
-            loaded.model,
-            loaded.tokenizer,
-            compute=compute,
+        max_sequence_tokens = min(max_sequence_tokens, getattr(loaded.model.config.get_text_config(), "max_position_embeddings", max_sequence_tokens))
+        setting = EngineSetting(
+            model=loaded.model,
+            tokenizer=loaded.tokenizer,
+            model_config=model,
             config=engine,
+            sync=sync,
+            compute=compute,
             compute_dtype=loaded.compute_dtype,
-            version=lambda: weight_sync.version,
+            max_sequence_tokens=max_sequence_tokens,
+            run_folder=run_folder,
         )
+        sampler: Engine = await ENGINES.get(engine.name).open(setting)
         try:
-            yield Session(compute, loaded, policy, sampler, weight_sync)
+            yield Session(compute, loaded, policy, sampler, max_sequence_tokens)
         finally:
             await sampler.close()
+
+
+def open_weight_sync(session: Session, config: RunConfig, prompts: Sequence[Sequence[int]], sampling: Sampling) -> WeightSync:
+    """Return what brings the session's engine to the policy's weights; `prompts` are what its probe is made of."""
+    if session.engine.shares_weights:
+        return SharedModule(session.engine)
+    engine_dtype = session.loaded.compute_dtype if config.engine.dtype == "auto" else getattr(torch, config.engine.dtype)
+    return PushedWeights(
+        session.engine,
+        session.policy,
+        session.compute,
+        Probe.of(prompts, sampling, max_sequence_tokens=session.max_sequence_tokens),
+        config=config.weight_sync,
+        tolerance=default_tolerance([session.loaded.compute_dtype, engine_dtype], torch.float32),
+        idle_during_update=config.batch.max_staleness == 0,
+    )
 
 
 def _bound_kernel_caches() -> None:

@@ -47,12 +47,16 @@ def step_metrics(result: StepResult) -> dict[str, float]:
         names.TRUNCATED_SHARE: fmean(rollout.completion.finish_reason == "length" for rollout in rollouts),
         names.STALENESS_MEAN: fmean(result.staleness),
         names.STALENESS_MAX: float(max(result.staleness)),
+        names.MIXED_VERSIONS_SHARE: fmean(r.completion.first_version != r.completion.last_version for r in rollouts),
+        names.GROUPS_CUT: float(result.dropped.cut),
         names.KL_COEFFICIENT: result.kl_coefficient,
         names.STEP_SECONDS: seconds,
         names.ROLLOUT_SECONDS: result.rollout_seconds,
         names.UPDATE_SECONDS: result.update_seconds,
         names.TOKENS_PER_SECOND: num_tokens / seconds,
     }
+    if result.sync_difference is not None:
+        metrics[names.SYNC_DIFFERENCE] = result.sync_difference
     metrics |= _part_means(rollouts) | _update_metrics(result.updates)
     if max(result.staleness) == 0 and "policy/behavior_gap" in metrics:
         # Fresh rollouts: engine and policy hold the same weights, so whatever lies between their log-probs is a fault.

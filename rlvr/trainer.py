@@ -30,7 +30,8 @@ from rlvr.weight_sync import WeightSync
 
 @dataclass(frozen=True, slots=True)
 class StepResult:
-    """All that happened in one step; `staleness` has one entry per completion, in policy versions."""
+    """All that happened in one step; `staleness` has one entry per completion, in policy versions. `sync_difference` is what the check
+    of the weights found, nats; None where there was none."""
 
     step: int
     groups: tuple[CreditedGroup, ...]
@@ -40,6 +41,7 @@ class StepResult:
     kl_coefficient: float
     rollout_seconds: float
     update_seconds: float
+    sync_difference: float | None = None
 
 
 class Trainer:
@@ -79,6 +81,7 @@ class Trainer:
         began = time.perf_counter()
         groups = await self._producer.take(self._batch.prompts_per_step)
         sampled = time.perf_counter()
+        await self._weight_sync.before_update()
         credited, updates = await self._compute.run(self._learn, groups)
         await self._weight_sync.publish(self.steps_done + 1)
         await self._buffer.release(len(groups))
@@ -93,6 +96,7 @@ class Trainer:
             kl_coefficient=self.kl.coefficient,
             rollout_seconds=sampled - began,
             update_seconds=time.perf_counter() - sampled,
+            sync_difference=self._weight_sync.last_difference,
         )
         self.kl = self.kl.update(_observed_kl(result), num_completions=len(staleness))
         return result

@@ -92,27 +92,34 @@ def tiny_model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def save_tiny_model(folder: Path) -> None:
+def save_untied_model(folder: Path) -> None:
+    save_tiny_model(folder, tied=False)
+
+
+def save_tiny_model(folder: Path, *, tied: bool = True, seed: int = 0, **changes: int) -> None:
     import torch
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
     tokenizer = character_tokenizer()
     config = Qwen2Config(
-        vocab_size=len(tokenizer),
-        hidden_size=128,  # In 4 heads of 32, the smallest head that vLLM's CPU attention knows.
-        intermediate_size=128,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=512,
-        tie_word_embeddings=True,
-        initializer_range=0.2,  # Large enough for log-probs that differ clearly between tokens.
-        pad_token_id=tokenizer.pad_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        bos_token_id=None,
+        **{
+            "vocab_size": len(tokenizer),
+            "hidden_size": 128,  # In 4 heads of 32, the smallest head that vLLM's CPU attention knows.
+            "intermediate_size": 128,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+            "max_position_embeddings": 512,
+            "initializer_range": 0.2,  # Large enough for log-probs that differ clearly between tokens.
+            "pad_token_id": tokenizer.pad_token_id,
+            "eos_token_id": tokenizer.eos_token_id,
+            "bos_token_id": None,
+        }
+        | changes,
+        tie_word_embeddings=tied,
     )
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+        torch.manual_seed(seed)
         Qwen2ForCausalLM(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 

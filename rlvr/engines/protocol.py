@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Protocol, runtime_checkable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
+from rlvr.compute import ComputeThread
+from rlvr.config import EngineConfig, ModelConfig, WeightSyncConfig
 from rlvr.types import Completion, Sampling
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+NamedTensors = Iterable[tuple[str, Tensor]]
 
 
 @runtime_checkable
 class Engine(Protocol):
-    """Samples completions and tells log-probs, both under the sampling distribution (temperature applied), natural logs."""
+    """Samples completions and tells log-probs, natural logs; those of completions under the sampling distribution (temperature applied)."""
+
+    shares_weights: bool
+    """Whether it samples with the policy's own module, so that there is nothing to bring over."""
 
     async def generate(self, token_ids: Sequence[int], sampling: Sampling) -> list[Completion]:
         """Draw `sampling.num_samples` completions of one prompt; concurrent calls are batched by the engine.
@@ -21,18 +34,68 @@ class Engine(Protocol):
         """
         ...
 
-    async def logprobs(self, token_ids: Sequence[int], temperature: float = 1.0) -> list[float]:
-        """Return log p(token t | tokens before t) for each t; entry 0 is 0."""
+    async def logprobs(self, token_ids: Sequence[int]) -> list[float]:
+        """Return log p(token t | tokens before t) at temperature 1 for each t; entry 0 is 0."""
         ...
 
-    def load_weights(self, named_tensors: Iterable[tuple[str, Tensor]], version: int) -> None:
-        """Take over the policy's weights; completions begun after it carry `version`."""
+    async def load_weights(self, named_tensors: NamedTensors, version: int) -> None:
+        """Take over the policy's full state dict; returns once everything begun from now on is sampled with it and carries `version`."""
         ...
 
-    def standby(self) -> None:
-        """Give back memory that an update could use; the next `generate` takes it again."""
+    def replicas(self) -> Sequence[Engine]:
+        """Those who hold a copy of the weights each and can be asked one by one; itself where there is only one."""
+        ...
+
+    async def standby(self) -> None:
+        """Give back memory that an update could use; the next `generate` or `load_weights` takes it again."""
         ...
 
     async def close(self) -> None:
         """Stop; requests in flight are cancelled."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSetting:
+    """What an engine may be built from. `compute_dtype` is the type that `config.dtype` auto means.
+
+    No request is longer than `max_sequence_tokens`. `run_folder` is where an engine may keep files that trainer and servers share.
+    """
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    model_config: ModelConfig
+    config: EngineConfig
+    sync: WeightSyncConfig
+    compute: ComputeThread
+    compute_dtype: torch.dtype
+    max_sequence_tokens: int
+    run_folder: Path
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type of matrix products while decoding."""
+        return self.compute_dtype if self.config.dtype == "auto" else getattr(torch, self.config.dtype)
+
+
+class EngineClass(Protocol):
+    """What is registered under an engine's name."""
+
+    async def open(self, setting: EngineSetting) -> Engine:
+        """Build the engine and return it once it can sample."""
+        ...
+
+
+def check_request(token_ids: Sequence[int], sampling: Sampling) -> None:
+    """Raises: ValueError: an empty prompt or a limit below 1."""
+    if not token_ids:
+        raise ValueError("the prompt has no tokens: give at least a begin-of-text token")
+    if sampling.max_new_tokens < 1 or sampling.num_samples < 1:
+        raise ValueError(f"max_new_tokens={sampling.max_new_tokens} and num_samples={sampling.num_samples} must be at least 1")
+
+
+def stop_token_ids(model: nn.Module, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
+    """Return the ids that end a completion: the generation configuration's, and the tokenizer's end-of-text token."""
+    configured = model.generation_config.eos_token_id
+    ids = configured if isinstance(configured, list) else [configured]
+    return frozenset(i for i in [*ids, tokenizer.eos_token_id] if i is not None)

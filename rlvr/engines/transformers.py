@@ -7,12 +7,12 @@ batch is a function of who asked in which order, and a synchronous run is reprod
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
 from rlvr.attention import IMPLEMENTATION
 from rlvr.compute import ComputeThread
@@ -21,6 +21,7 @@ from rlvr.engines.decoding import Decoder, Request
 from rlvr.engines.fused import fused_network
 from rlvr.engines.kv_cache import PrefillPlan
 from rlvr.engines.networks import ModuleCopy, Network, PlannedNetwork
+from rlvr.engines.protocol import EngineSetting, NamedTensors, check_request, stop_token_ids
 from rlvr.engines.rows import CachedRows, PaddedRows, Rows
 from rlvr.types import Completion, Sampling
 
@@ -32,7 +33,20 @@ GATHERING_TURNS = 3
 
 
 class TransformersEngine:
-    """An engine over a module in this process. Not safe to share between event loops."""
+    """Samples with the policy's own module. Not safe to share between event loops."""
+
+    shares_weights = True
+
+    @classmethod
+    async def open(cls, setting: EngineSetting) -> TransformersEngine:
+        """See `EngineClass.open`."""
+        return cls(
+            setting.model,
+            setting.tokenizer,
+            compute=setting.compute,
+            config=setting.config,
+            compute_dtype=setting.compute_dtype,
+        )
 
     def __init__(
         self,
@@ -42,17 +56,14 @@ class TransformersEngine:
         compute: ComputeThread,
         config: EngineConfig | None = None,
         compute_dtype: torch.dtype = torch.float32,
-        version: Callable[[], int] | None = None,
     ) -> None:
-        """`compute_dtype`: the type of matrix products where `config.dtype` is "auto". `version`: the policy's version, asked when a
-        batch begins; without it the version is what `load_weights` was last told."""
+        """`compute_dtype`: the type of matrix products where `config.dtype` is "auto"."""
         self._model = model
         self._tokenizer = tokenizer
         self._compute = compute
         self._config = config or EngineConfig()
         self._dtype = compute_dtype if self._config.dtype == "auto" else getattr(torch, self._config.dtype)
-        self._version = version or (lambda: self._loaded_version)
-        self._loaded_version = 0
+        self._version = 0
         self._stop_ids = stop_token_ids(model, tokenizer)
         self._network: Network | ModuleCopy | None = None
         self._fingerprint: tuple[tuple[int, int], ...] = ()
@@ -61,10 +72,7 @@ class TransformersEngine:
 
     async def generate(self, token_ids: Sequence[int], sampling: Sampling) -> list[Completion]:
         """See `Engine.generate`. Raises: ValueError: an empty prompt or a limit below 1."""
-        if not token_ids:
-            raise ValueError("the prompt has no tokens: give at least a begin-of-text token")
-        if sampling.max_new_tokens < 1 or sampling.num_samples < 1:
-            raise ValueError(f"max_new_tokens={sampling.max_new_tokens} and num_samples={sampling.num_samples} must be at least 1")
+        check_request(token_ids, sampling)
         request = Request(tuple(token_ids), sampling)
         future: asyncio.Future[list[Completion]] = asyncio.get_running_loop().create_future()
         self._queue.append((request, future))
@@ -76,20 +84,23 @@ class TransformersEngine:
             # A caller that leaves early has its rows dropped at the next step; after a normal end nothing reads this.
             request.cancelled = True
 
-    async def logprobs(self, token_ids: Sequence[int], temperature: float = 1.0) -> list[float]:
+    async def logprobs(self, token_ids: Sequence[int]) -> list[float]:
         """See `Engine.logprobs`."""
-        return await self._compute.run(self._logprobs, tuple(token_ids), temperature)
+        return await self._compute.run(self._logprobs, tuple(token_ids))
 
-    def load_weights(self, named_tensors: Iterable[tuple[str, Tensor]], version: int) -> None:
+    async def load_weights(self, named_tensors: NamedTensors, version: int) -> None:
         """Copy the tensors into the module; a tensor that already is the module's own costs nothing."""
         own = dict(self._model.state_dict(keep_vars=True))
         with torch.no_grad():
             for name, tensor in named_tensors:
                 if own[name].data_ptr() != tensor.data_ptr():
                     own[name].copy_(tensor)
-        self._loaded_version = version
+        self._version = version
 
-    def standby(self) -> None:
+    def replicas(self) -> Sequence[TransformersEngine]:
+        return (self,)
+
+    async def standby(self) -> None:
         """Drop the decoding copies of the weights; the cache lives only while a batch is decoded."""
         self._network = None
 
@@ -101,7 +112,7 @@ class TransformersEngine:
         if self._drain is not None:
             self._drain.cancel()
             await asyncio.wait([self._drain])
-        self.standby()
+        self._network = None
 
     async def _drain_queue(self) -> None:
         """Decode batch after batch until nobody waits."""
@@ -143,7 +154,7 @@ class TransformersEngine:
 
     @torch.no_grad()
     def _decode(self, requests: list[Request], deliver: Callable[[list[Request], int], None]) -> None:
-        version = self._version()
+        version = self._version
         network = self._ready()
         device = next(self._model.parameters()).device
         num_rows = min(self._config.max_batch_size, sum(request.sampling.num_samples for request in requests))
@@ -170,16 +181,16 @@ class TransformersEngine:
         ]
 
     @torch.no_grad()
-    def _logprobs(self, token_ids: tuple[int, ...], temperature: float) -> list[float]:
+    def _logprobs(self, token_ids: tuple[int, ...]) -> list[float]:
         network = self._ready()
         tokens = torch.tensor([token_ids], device=next(self._model.parameters()).device)
         logits = _all_logits(network, tokens)
-        logprobs = torch.log_softmax(logits[0, :-1] / (temperature or 1.0), -1).gather(1, tokens[0, 1:, None])[:, 0]
+        logprobs = torch.log_softmax(logits[0, :-1], -1).gather(1, tokens[0, 1:, None])[:, 0]
         return [0.0, *logprobs.tolist()]
 
     def _ready(self) -> Network | ModuleCopy:
         """Return the network with the module's present weights. In-place changes move a parameter's version counter."""
-        fingerprint = ((self._version(), 0), *((p.data_ptr(), p._version) for p in self._model.parameters()))
+        fingerprint = ((self._version, 0), *((p.data_ptr(), p._version) for p in self._model.parameters()))
         if self._network is None:
             self._network = self._build()
         elif fingerprint != self._fingerprint:
@@ -199,9 +210,3 @@ def _all_logits(network: Network | ModuleCopy, tokens: Int[Tensor, "1 T"]) -> Fl
     positions = torch.arange(tokens.shape[1], device=tokens.device)[None]
     return network(tokens, positions, PrefillPlan(torch.zeros_like(tokens[:, 0])), last_only=False)
 
-
-def stop_token_ids(model: nn.Module, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
-    """Return the ids that end a completion: the generation configuration's, and the tokenizer's end-of-text token."""
-    configured = model.generation_config.eos_token_id
-    ids = configured if isinstance(configured, list) else [configured]
-    return frozenset(i for i in [*ids, tokenizer.eos_token_id] if i is not None)

@@ -30,6 +30,7 @@ class ProducerCounts:
 
     dropped_uninformative: int = 0
     dropped_failed: int = 0
+    cut: int = 0
 
 
 class Producer:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rlvr.types import Rollout, TrainSample
+from rlvr.types import Completion, Rollout, TrainSample
 
 
 def policy_sample(rollout: Rollout, advantages: Sequence[float], *, group_index: int, scored: bool = True) -> TrainSample:
@@ -22,4 +22,17 @@ def policy_sample(rollout: Rollout, advantages: Sequence[float], *, group_index:
         advantages=blank + tuple(advantages),
         policy_version=completion.first_version,
         group_index=group_index,
+    )
+
+
+def written_sample(prompt: Sequence[int], completion: Completion) -> TrainSample:
+    """Lay a completion behind its prompt to ask a policy for its log-probs; nothing is learned from it."""
+    blank = (0.0,) * (len(prompt) + completion.num_tokens)
+    return TrainSample(
+        token_ids=(*prompt, *completion.token_ids),
+        loss_mask=(False,) * len(prompt) + (True,) * completion.num_tokens,
+        behavior_logprobs=blank,
+        advantages=blank,
+        policy_version=completion.first_version,
+        group_index=0,
     )

@@ -32,6 +32,12 @@ LOSS = "policy/loss"
 LEARNING_RATE = "policy/learning_rate"
 RATIO_MAX = "policy/ratio_max"
 LOGPROB_DRIFT = "engine/logprob_drift"
+SYNC_DIFFERENCE = "engine/sync_difference"
+CORRECTION_WEIGHT = "policy/correction_weight"
+CORRECTION_WEIGHT_MAX = "policy/correction_weight_max"
+CORRECTION_OUTSIDE_SHARE = "policy/correction_outside_share"
+GROUPS_CUT = "groups/cut"
+MIXED_VERSIONS_SHARE = "staleness/mixed_versions_share"
 STALENESS_MEAN = "staleness/mean"
 STALENESS_MAX = "staleness/max"
 GREEDY_ACCURACY = "held_out/greedy_accuracy"
@@ -80,6 +86,12 @@ METRICS: tuple[Metric, ...] = (
     Metric(LEARNING_RATE, "1/step", "learning rate of the step"),
     Metric(RATIO_MAX, "ratio", "largest ratio of new to old probability of a token"),
     Metric(LOGPROB_DRIFT, "nats", "mean absolute difference of engine and policy log-probs on the same tokens"),
+    Metric(SYNC_DIFFERENCE, "nats", "what the last check of an engine's weights found: mean absolute difference of log-probs on a fixed probe"),
+    Metric(CORRECTION_WEIGHT, "weight", "mean off-policy weight of a token: old policy over the engine that sampled, inside its bounds"),
+    Metric(CORRECTION_WEIGHT_MAX, "weight", "largest such weight"),
+    Metric(CORRECTION_OUTSIDE_SHARE, "share", "share of tokens whose weight was truncated or masked"),
+    Metric(GROUPS_CUT, "groups", "groups given up unfinished or unused because a step had enough (over-sampling); their prompts come again"),
+    Metric(MIXED_VERSIONS_SHARE, "share", "share of completions whose first and last token were written by different weights"),
     Metric(STALENESS_MEAN, "versions", "mean number of policy versions between sampling and training"),
     Metric(STALENESS_MAX, "versions", "largest such number; never above batch.max_staleness"),
     Metric(GREEDY_ACCURACY, "share", "share of held-out problems solved by the greedy completion", "held-out greedy"),

@@ -17,7 +17,16 @@ REPOSITORY = Path(__file__).resolve().parent.parent.parent
 @pytest.fixture
 def run_script(tmp_path: Path) -> Callable[..., Any]:
     """Run `script *arguments result.json` under a deadline and return what it wrote to result.json."""
+    return _runner(tmp_path)
 
+
+@pytest.fixture(scope="module")
+def run_module_script(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
+    """The same, for a fixture that several tests of a module read."""
+    return _runner(tmp_path_factory.mktemp("script"))
+
+
+def _runner(tmp_path: Path) -> Callable[..., Any]:
     def run(script: Path, *arguments: str | Path, deadline_seconds: float = 300) -> Any:
         result = tmp_path / "result.json"
         command = [sys.executable, str(script), *map(str, arguments), str(result)]

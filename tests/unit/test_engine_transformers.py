@@ -151,14 +151,13 @@ def test_two_runs_are_bit_identical(compute, dtype):
 @pytest.mark.parametrize("attention", ["rlvr", "sdpa"])
 def test_the_next_batch_uses_the_updated_policy_and_carries_its_version(compute, attention, dtype):
     model, updated = tiny_model(0, attention=attention), tiny_model(1, attention=attention)
-    version = [0]
-    engine = engine_over(model, compute, compute_dtype=dtype, version=lambda: version[0])
+    engine = engine_over(model, compute, compute_dtype=dtype)
     request = ([3, 4], Sampling(20, temperature=0.0))
     [[before]] = complete(engine, request)
     with torch.no_grad():
         for mine, new in zip(model.parameters(), updated.parameters(), strict=True):
             mine.copy_(new)
-    version[0] = 1
+    asyncio.run(engine.load_weights((), version=1))
     [[after]] = complete(engine, request)
     [[expected]] = complete(engine_over(updated, compute, compute_dtype=dtype), request)
     assert (before.first_version, before.last_version, after.first_version, after.last_version) == (0, 0, 1, 1)
@@ -170,7 +169,7 @@ def test_loaded_weights_replace_the_modules_and_set_the_version(compute):
     model, other = tiny_model(0), tiny_model(1)
     engine = engine_over(model, compute)
     complete(engine, ([3], Sampling(2)))
-    engine.load_weights(other.state_dict().items(), version=7)
+    asyncio.run(engine.load_weights(other.state_dict().items(), version=7))
     [[loaded]] = complete(engine, ([3, 4], Sampling(20, temperature=0.0)))
     assert list(loaded.token_ids) == reference_greedy(tiny_model(1, attention="sdpa"), [3, 4], 20)
     assert loaded.first_version == 7
@@ -180,7 +179,7 @@ def test_standby_gives_up_the_copies_and_the_next_call_works_the_same(compute):
     engine = engine_over(tiny_model(), compute)
     request = ([3, 4], Sampling(20, seed=1))
     before = complete(engine, request)
-    engine.standby()
+    asyncio.run(engine.standby())
     assert complete(engine, request) == before
 
 
@@ -223,8 +222,8 @@ def test_top_k_and_top_p_draw_only_from_what_they_keep_and_renormalise(compute):
 def test_logprobs_of_given_tokens_equal_a_full_forward(compute, attention):
     model = tiny_model(attention=attention)
     tokens = [3, 9, 4, 17, 5, 1, 2]
-    values = asyncio.run(engine_over(model, compute).logprobs(tokens, temperature=0.7))
-    expected = full_logprobs(model, tokens[:1], tokens[1:], 0.7).gather(1, torch.tensor(tokens[1:])[:, None])[:, 0]
+    values = asyncio.run(engine_over(model, compute).logprobs(tokens))
+    expected = full_logprobs(model, tokens[:1], tokens[1:], 1.0).gather(1, torch.tensor(tokens[1:])[:, None])[:, 0]
     assert values[0] == 0.0
     torch.testing.assert_close(torch.tensor(values[1:]), expected, atol=1e-5, rtol=0)
 

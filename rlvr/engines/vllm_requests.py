@@ -1,0 +1,60 @@
+"""What both vLLM engines say to vLLM and read from it: sampling parameters, samples, and the versions of the weights that wrote them.
+
+Imports nothing of vLLM: parameters are plain mappings, as its token endpoint takes them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from rlvr.types import Completion, Sampling
+from verifiers.types import FinishReason
+
+FINISH_REASONS: dict[str, FinishReason] = {"stop": "stop", "length": "length"}
+"""What vLLM calls other than these (abort, error) is `aborted`."""
+TRANSFER_BACKEND = "rlvr_state_dict"
+"""The name under which `rlvr.engines.vllm_transfer` is known to vLLM."""
+VLLM_DEFAULTS = {
+    # Log-probs of the distribution that was sampled from. vLLM's own default is before temperature, which makes every ratio wrong.
+    "logprobs_mode": "processed_logprobs",
+    "enable_prefix_caching": True,
+    # Else the model's generation_config.json adds its own temperature, top-p or repetition penalty to requests that do not name theirs.
+    "generation_config": "vllm",
+}
+
+
+def sampling_parameters(sampling: Sampling, stop_ids: Iterable[int]) -> dict[str, Any]:
+    """Return vLLM's sampling parameters; the log-prob of each sampled token is asked for, the text is not."""
+    return {
+        "n": sampling.num_samples,
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+        "top_k": sampling.top_k,
+        "seed": sampling.seed,
+        "max_tokens": sampling.max_new_tokens,
+        "stop_token_ids": sorted(stop_ids),
+        "logprobs": 0,
+        "detokenize": False,
+    }
+
+
+def completion_of(
+    token_ids: Sequence[int],
+    logprobs: Sequence[float],
+    finish_reason: str | None,
+    spans: Sequence[str],
+    *,
+    decode: Callable[[Sequence[int]], str],
+    version_of: Callable[[str], int],
+) -> Completion:
+    """Return one completion. `spans` are vLLM's labels of the weights that wrote it, in order; the stop token is among the tokens."""
+    versions = [version_of(label) for label in spans]
+    return Completion(
+        text=decode(token_ids),
+        token_ids=tuple(token_ids),
+        logprobs=tuple(logprobs),
+        finish_reason=FINISH_REASONS.get(finish_reason or "", "aborted"),
+        first_version=versions[0],
+        last_version=versions[-1],
+    )
