@@ -82,12 +82,17 @@ class CorrectionConfig(Settings):
     """truncate: clamp the ratio into [low, high]. mask: weight 0 outside it."""
     low: float = Field(0.0, ge=0)
     high: float = Field(2.0, gt=0)
+    when: Literal["always", "off_policy"] = "always"
+    """off_policy: only where the two can differ, with stale rollouts or an engine with weights of its own."""
 
     @model_validator(mode="after")
     def _check_bounds(self) -> CorrectionConfig:
         if not self.low < self.high:
             raise ValueError(f"correction keeps ratios in [low, high] = [{self.low}, {self.high}]: low must be smaller than high")
         return self
+
+
+OFF_POLICY_CORRECTION = CorrectionConfig(when="off_policy")
 
 
 class AlgorithmSettings(Settings):
@@ -112,7 +117,7 @@ class AlgorithmSettings(Settings):
     informative_groups_only: bool = False
     """Dynamic sampling: groups whose rewards are all equal are dropped and replaced by others."""
     overlong: OverlongConfig | None = None
-    correction: CorrectionConfig | None = None
+    correction: CorrectionConfig | None = OFF_POLICY_CORRECTION
     pass_k: int | None = Field(None, ge=2)
     """Optimise the best of k completions instead of the mean one; needs `advantage: pass_at_k`."""
     batch_scaling: Literal["none", "whiten", "informative_share"] = "none"

@@ -158,6 +158,7 @@ class Run:
             demonstrations=_demonstrations(config, session, data),
             kl=replace(kl, coefficient=state.kl_coefficient) if state and kl.adaptive else kl,
             steps_done=state.steps_done if state else 0,
+            off_policy=config.batch.max_staleness > 0 or not session.engine.shares_weights,
         )
         self._guards = GuardState(
             config.guards, state.offences if state else None, compares_within_group=config.algorithm.compares_within_group

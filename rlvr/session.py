@@ -68,7 +68,9 @@ async def open_session(
             tokens_per_microbatch=tokens_per_microbatch,
             seed=seed,
         )
-        max_sequence_tokens = min(max_sequence_tokens, getattr(loaded.model.config.get_text_config(), "max_position_embeddings", max_sequence_tokens))
+        max_sequence_tokens = min(
+            max_sequence_tokens, getattr(loaded.model.config.get_text_config(), "max_position_embeddings", max_sequence_tokens)
+        )
         setting = EngineSetting(
             model=loaded.model,
             tokenizer=loaded.tokenizer,

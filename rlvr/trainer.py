@@ -62,7 +62,9 @@ class Trainer:
         demonstrations: Demonstrations | None = None,
         kl: KlController | None = None,
         steps_done: int = 0,
+        off_policy: bool = False,
     ) -> None:
+        """`off_policy`: whether rollouts may be of other weights than the policy before the step, or of an engine with other arithmetic."""
         self._policy = policy
         self._producer = producer
         self._buffer = buffer
@@ -73,6 +75,7 @@ class Trainer:
         self._max_new_tokens = max_new_tokens
         self._device = device
         self._demonstrations = demonstrations
+        self._off_policy = off_policy
         self.kl = kl or KlController.from_config(algorithm.kl)
         self.steps_done = steps_done
 
@@ -107,7 +110,7 @@ class Trainer:
         credited = credit_groups(
             groups, self._algorithm, policy=self._policy, kl_coefficient=kl_coefficient, max_new_tokens=self._max_new_tokens
         )
-        objective = build_objective(self._algorithm, kl_coefficient=kl_coefficient)
+        objective = build_objective(self._algorithm, kl_coefficient=kl_coefficient, off_policy=self._off_policy)
         minibatches = self._pack(credited, objective)
         # With a single update the old log-probs are the current ones, detached: the ratio is exactly 1 and no forward is spent on them.
         minibatches = [

@@ -13,8 +13,8 @@ from typing import Protocol
 
 from rlvr.compute import ComputeThread
 from rlvr.config import WeightSyncConfig
-from rlvr.engines.protocol import Engine
-from rlvr.errors import WeightSyncFailed, WeightSyncMismatch
+from rlvr.engines.protocol import Engine, Replica
+from rlvr.errors import EngineFailed, WeightSyncFailed, WeightSyncMismatch
 from rlvr.policy.protocol import Policy
 from rlvr.rollouts.samples import written_sample
 from rlvr.types import Completion, Sampling
@@ -25,6 +25,9 @@ BFLOAT16_TOLERANCE = 0.05
 PROBE_TOKENS = 192
 """Longer than a block of vLLM's prefix cache (128 tokens on a CPU, 16 on a GPU), so that a cache that outlived its weights shows."""
 PROBE_NEW_TOKENS = 16
+
+
+DEADLINE_SLACK = 1.5
 
 
 class WeightSync(Protocol):
@@ -85,6 +88,7 @@ class PushedWeights:
         self._tolerance = config.tolerance or tolerance
         self._idle_during_update = idle_during_update
         self._num_published = 0
+        self._verified: set[Replica] = set()
 
     async def publish(self, version: int) -> None:
         """See `WeightSync.publish`.
@@ -93,7 +97,8 @@ class PushedWeights:
         """
         seconds = self._config.timeout_seconds
         try:
-            async with asyncio.timeout(seconds):
+            # An engine of several servers keeps the deadline with each of them and goes on without the late; this is for all together.
+            async with asyncio.timeout(seconds * DEADLINE_SLACK):
                 await self._engine.load_weights(self._policy.weights(), version)
         except TimeoutError as error:
             raise WeightSyncFailed(
@@ -101,16 +106,19 @@ class PushedWeights:
                 "raise it if the model is large or completions are long, and look at the engine's log"
             ) from error
         self.version = version
-        self.last_difference = await self._verify() if self._num_published % self._config.verify_every == 0 else None
+        due = self._num_published % self._config.verify_every == 0
+        replicas = [replica for replica in self._engine.replicas() if due or replica not in self._verified]
+        self.last_difference = await self._verify(replicas) if replicas else None
         self._num_published += 1
 
     async def before_update(self) -> None:
         if self._idle_during_update:
             await self._engine.standby()
 
-    async def _verify(self) -> float:
-        worst = 0.0
-        for replica in self._engine.replicas():
+    async def _verify(self, replicas: Sequence[Replica]) -> float | None:
+        """Return the largest mean difference; None where no replica is left to ask."""
+        worst: float | None = None
+        for replica in replicas:
             try:
                 async with asyncio.timeout(self._config.timeout_seconds):
                     difference = await self._probe.difference(replica, self._policy, self._compute)
@@ -118,14 +126,20 @@ class PushedWeights:
                 raise WeightSyncFailed(
                     f"{replica} did not answer the probe within weight_sync.timeout_seconds={self._config.timeout_seconds:g}"
                 ) from error
+            except EngineFailed:
+                if replica in self._engine.replicas():
+                    raise
+                continue  # It was lost meanwhile, and is checked when it comes back.
             if difference.mean > self._tolerance:
                 raise WeightSyncMismatch(
-                    f"after the sync of version {self.version} the log-probs of {replica} differ from the policy's by {difference.mean:.3g} "
-                    f"nats on average and {difference.maximum:.3g} at most, on {difference.num_tokens} tokens of a fixed probe "
-                    f"(tolerance {self._tolerance:g}): it samples from other weights or another distribution than the policy learns. "
+                    f"after the sync of version {self.version} the log-probs of {replica} differ from the policy's by "
+                    f"{difference.mean:.3g} nats on average and {difference.maximum:.3g} at most, on {difference.num_tokens} tokens of a "
+                    f"fixed probe (tolerance {self._tolerance:g}): it samples from other weights or another distribution than the policy "
+                    "learns. "
                     "`rlvr doctor --mismatch CONFIG` names the cause"
                 )
-            worst = max(worst, difference.mean)
+            self._verified.add(replica)
+            worst = max(worst or 0.0, difference.mean)
         return worst
 
 
@@ -158,13 +172,11 @@ class Probe:
         stretched = tuple(tuple((list(prompt) * (length // len(prompt) + 1))[:length]) for prompt in prompts)
         return cls(stretched, replace(sampling, max_new_tokens=new_tokens, num_samples=2, seed=0))
 
-    async def difference(self, engine: Engine, policy: Policy, compute: ComputeThread) -> Difference:
+    async def difference(self, engine: Replica, policy: Policy, compute: ComputeThread) -> Difference:
         """Let the engine continue the prompts and compare the log-probs it tells with the policy's of the same tokens."""
         async with asyncio.TaskGroup() as tasks:
             asked = [tasks.create_task(engine.generate(prompt, self.sampling)) for prompt in self.prompts]
-        written = [
-            (prompt, completion) for prompt, task in zip(self.prompts, asked, strict=True) for completion in task.result()
-        ]
+        written = [(prompt, completion) for prompt, task in zip(self.prompts, asked, strict=True) for completion in task.result()]
         told = [logprob for _, completion in written for logprob in completion.logprobs]
         return Difference.between(told, await compute.run(_policy_logprobs, policy, written))
 
@@ -177,4 +189,3 @@ def _policy_logprobs(policy: Policy, written: Sequence[tuple[Sequence[int], Comp
 def default_tolerance(dtypes: Sequence[object], float32: object) -> float:
     """Return the tolerance where engine and policy compute in these types."""
     return FLOAT32_TOLERANCE if all(dtype == float32 for dtype in dtypes) else BFLOAT16_TOLERANCE
-

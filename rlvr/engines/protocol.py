@@ -20,6 +20,14 @@ if TYPE_CHECKING:
 NamedTensors = Iterable[tuple[str, Tensor]]
 
 
+class Replica(Protocol):
+    """One who holds a copy of the weights and can be asked by itself."""
+
+    async def generate(self, token_ids: Sequence[int], sampling: Sampling) -> list[Completion]:
+        """See `Engine.generate`."""
+        ...
+
+
 @runtime_checkable
 class Engine(Protocol):
     """Samples completions and tells log-probs, natural logs; those of completions under the sampling distribution (temperature applied)."""
@@ -42,8 +50,8 @@ class Engine(Protocol):
         """Take over the policy's full state dict; returns once everything begun from now on is sampled with it and carries `version`."""
         ...
 
-    def replicas(self) -> Sequence[Engine]:
-        """Those who hold a copy of the weights each and can be asked one by one; itself where there is only one."""
+    def replicas(self) -> Sequence[Replica]:
+        """Those who hold a copy of the weights each; itself where there is only one. One that was lost and came back is another."""
         ...
 
     async def standby(self) -> None:

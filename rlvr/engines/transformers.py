@@ -209,4 +209,3 @@ def _all_logits(network: Network | ModuleCopy, tokens: Int[Tensor, "1 T"]) -> Fl
         return network.model(input_ids=tokens, use_cache=False).logits.float()
     positions = torch.arange(tokens.shape[1], device=tokens.device)[None]
     return network(tokens, positions, PrefillPlan(torch.zeros_like(tokens[:, 0])), last_only=False)
-

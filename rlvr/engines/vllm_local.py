@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import torch
 
 from rlvr.engines.protocol import EngineSetting, NamedTensors, check_request, stop_token_ids
-from rlvr.engines.vllm_requests import TRANSFER_BACKEND, VLLM_DEFAULTS, completion_of, sampling_parameters
+from rlvr.engines.vllm_requests import TRANSFER_BACKEND, VLLM_DEFAULTS, completion_of, cpu_arguments, sampling_parameters
 from rlvr.errors import ConfigError, EngineFailed, MissingExtra
 from rlvr.types import Completion, Sampling
 
@@ -63,6 +63,9 @@ class VllmEngine:
         self._queue: list[Request] = []
         self._gathering: asyncio.Task[None] | None = None
 
+    def __str__(self) -> str:
+        return "vLLM in this process"
+
     async def generate(self, token_ids: Sequence[int], sampling: Sampling) -> list[Completion]:
         """See `Engine.generate`. Raises: ValueError: a request that vLLM cannot take. EngineFailed: vLLM has failed."""
         check_request(token_ids, sampling)
@@ -74,7 +77,6 @@ class VllmEngine:
                 sample.finish_reason,
                 [span.version for span in sample.weight_versions or ()],
                 decode=self._decode,
-                version_of=int,
             )
             for sample in sorted(output.outputs, key=lambda sample: sample.index)
         ]
@@ -163,6 +165,10 @@ class VllmThread:
     def attach(self, engine: LLMEngine) -> None:
         """Called in the thread, once the engine is there."""
         self._engine = engine
+
+    def detach(self) -> None:
+        """Leave the engine to whoever attached it: `close` will not shut it down."""
+        self._engine = None
 
     async def call(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         """Run a function in the thread, whatever vLLM is doing."""
@@ -314,19 +320,16 @@ def _start(setting: EngineSetting, *, attach: Callable[[LLMEngine], None]) -> No
         "max_model_len": setting.max_sequence_tokens,
         "max_num_seqs": setting.config.max_batch_size,
         "enforce_eager": on_cpu if settings.enforce_eager is None else settings.enforce_eager,
-        "gpu_memory_utilization": settings.gpu_memory_utilization,
         "tensor_parallel_size": settings.tensor_parallel_size,
         "enable_sleep_mode": settings.sleep and not on_cpu,
         "weight_transfer_config": WeightTransferConfig(backend=TRANSFER_BACKEND),
         "disable_log_stats": True,
         "seed": 0,
+        **(cpu_arguments(setting.max_sequence_tokens) if on_cpu else {"gpu_memory_utilization": settings.gpu_memory_utilization}),
         **settings.options,
     }
-    if on_cpu:
-        arguments.pop("gpu_memory_utilization")
     engine = LLMEngine.from_engine_args(EngineArgs(**arguments))
     engine.collective_rpc("init_weight_transfer_engine", kwargs={"init_info": {}})
-    engine.set_weight_version("0")
     attach(engine)
 
 

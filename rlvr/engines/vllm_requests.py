@@ -15,6 +15,9 @@ FINISH_REASONS: dict[str, FinishReason] = {"stop": "stop", "length": "length"}
 """What vLLM calls other than these (abort, error) is `aborted`."""
 TRANSFER_BACKEND = "rlvr_state_dict"
 """The name under which `rlvr.engines.vllm_transfer` is known to vLLM."""
+CPU_BATCHED_TOKENS = 4096
+UNLABELLED = "default"
+"""vLLM's label of the weights it started with."""
 VLLM_DEFAULTS = {
     # Log-probs of the distribution that was sampled from. vLLM's own default is before temperature, which makes every ratio wrong.
     "logprobs_mode": "processed_logprobs",
@@ -46,10 +49,9 @@ def completion_of(
     spans: Sequence[str],
     *,
     decode: Callable[[Sequence[int]], str],
-    version_of: Callable[[str], int],
 ) -> Completion:
     """Return one completion. `spans` are vLLM's labels of the weights that wrote it, in order; the stop token is among the tokens."""
-    versions = [version_of(label) for label in spans]
+    versions = [0 if label == UNLABELLED else int(label) for label in spans]
     return Completion(
         text=decode(token_ids),
         token_ids=tuple(token_ids),
@@ -58,3 +60,26 @@ def completion_of(
         first_version=versions[0],
         last_version=versions[-1],
     )
+
+
+def model_shape(config: object) -> dict[str, int | str]:
+    """Return what of a text model's configuration the shapes of its weights depend on."""
+    names = (
+        "model_type",
+        "hidden_size",
+        "intermediate_size",
+        "num_hidden_layers",
+        "num_attention_heads",
+        "num_key_value_heads",
+        "vocab_size",
+    )
+    return {name: value for name in names if (value := getattr(config, name, None)) is not None}
+
+
+def cpu_arguments(max_model_len: int) -> dict[str, int | bool]:
+    """Return what vLLM needs on a CPU: prompts in one piece, or its random numbers fail.
+
+    vLLM 0.32 takes back the draw of a request whose prompt it has only begun, and the generators of a CPU cannot: the engine dies with
+    "CPU Generator does not use offset" once more prompt tokens wait than one step takes.
+    """
+    return {"enable_chunked_prefill": False, "max_num_batched_tokens": max(max_model_len, CPU_BATCHED_TOKENS)}

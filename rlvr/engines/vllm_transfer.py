@@ -7,7 +7,7 @@ Registered with vLLM's own factory: by `rlvr.engines.vllm_local` in this process
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from torch import Tensor
@@ -15,12 +15,14 @@ from vllm.distributed.weight_transfer.base import WeightTransferEngine, WeightTr
 from vllm.distributed.weight_transfer.factory import WeightTransferEngineFactory
 from vllm.model_executor.model_loader.reload import finalize_layerwise_reload, initialize_layerwise_reload
 
-from rlvr.engines.vllm_requests import TRANSFER_BACKEND
+from rlvr.engines.vllm_requests import TRANSFER_BACKEND, model_shape
 
 
 @dataclass
-class NothingToAgreeOn(WeightTransferInitInfo):
-    """There is no connection to set up."""
+class ModelShape(WeightTransferInitInfo):
+    """Which model the weights will be of; see `rlvr.engines.vllm_requests.model_shape`."""
+
+    shape: dict[str, int | str] = field(default_factory=dict)
 
 
 @dataclass
@@ -31,28 +33,43 @@ class StateDict(WeightTransferUpdateInfo):
     tensors: Iterable[tuple[str, Tensor]] | None = None
 
 
-class StateDictTransfer(WeightTransferEngine[NothingToAgreeOn, StateDict]):
+class StateDictTransfer(WeightTransferEngine[ModelShape, StateDict]):
     """Loads a checkpoint-format state dict through vLLM's layerwise reloading."""
 
-    init_info_cls = NothingToAgreeOn
+    init_info_cls = ModelShape
     update_info_cls = StateDict
+    _received = False
 
-    def init_transfer_engine(self, init_info: NothingToAgreeOn) -> None:
-        """Nothing is kept open between updates."""
+    def init_transfer_engine(self, init_info: ModelShape) -> None:
+        """Refuse another model: vLLM's loaders cut or skip what does not fit, without an error.
+
+        Raises: ValueError: the shapes differ.
+        """
+        own = model_shape(self.model_config.hf_text_config)
+        differing = {name: (own[name], value) for name, value in init_info.shape.items() if name in own and own[name] != value}
+        if differing:
+            told = ", ".join(f"{name} is {mine} here and {theirs} there" for name, (mine, theirs) in differing.items())
+            raise ValueError(f"this server's model is not the trainer's: {told}")
 
     def start_weight_update(self) -> None:
+        self._received = False
         initialize_layerwise_reload(self.model)
 
     def receive_weights(self, update_info: StateDict) -> None:
         """Load all tensors in one call: vLLM re-ties a tied output projection only when it sees the whole state dict."""
-        if update_info.tensors is not None:
-            self.model.load_weights(update_info.tensors)
-        else:
-            self.model.load_weights(_read(Path(update_info.path or "")))
+        tensors = update_info.tensors if update_info.tensors is not None else _read(Path(update_info.path or ""))
+        try:
+            self.model.load_weights(tensors)
+        except BaseException:
+            # Half a state dict must not stay behind in vLLM's buffers, where the next whole one would be added to it.
+            finalize_layerwise_reload(self.model, self.model_config)
+            raise
+        self._received = True
 
     def finish_weight_update(self) -> None:
         finalize_layerwise_reload(self.model, self.model_config)
-        self._repack_tied_head()
+        if self._received:
+            self._repack_tied_head()
 
     def shutdown(self) -> None:
         """Nothing is open."""

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from rlvr.algorithms import CLIPPING_LOSSES, PLAIN_LOSSES, Aggregation, AlgorithmSettings
+from rlvr.algorithms import CLIPPING_LOSSES, PLAIN_LOSSES, Aggregation, AlgorithmSettings, CorrectionConfig
 from rlvr.batch import LossInputs, Totals
 from rlvr.losses.aggregation import aggregate
 from rlvr.losses.correction import correct
@@ -26,12 +26,13 @@ from rlvr.rewards import kl_estimate
 class PolicyObjective:
     """token loss * correction weight + kl_coefficient * KL(policy || reference) - entropy_coefficient * entropy, aggregated.
 
-    `kl_coefficient` is the one in force in the loss: 0 where the KL is in the reward.
+    `kl_coefficient` is the one in force in the loss: 0 where the KL is in the reward; `correction` None where engine and policy are one.
     """
 
     config: AlgorithmSettings
     loss: LossFn
     kl_coefficient: float
+    correction: CorrectionConfig | None = None
 
     @property
     def needs_entropy(self) -> bool:
@@ -63,8 +64,8 @@ class PolicyObjective:
             )
         stats["behavior_gap"] = (inputs.old_logprobs - inputs.behavior_logprobs).abs()
         stats["approx_kl"] = kl_estimate(inputs.old_logprobs, inputs.logprobs.detach(), "k3")
-        if self.config.correction is not None:
-            correction = correct(inputs.old_logprobs, inputs.behavior_logprobs, inputs.mask, self.config.correction)
+        if self.correction is not None:
+            correction = correct(inputs.old_logprobs, inputs.behavior_logprobs, inputs.mask, self.correction)
             token_loss = token_loss * correction.weight
             stats |= {"correction_weight": correction.weight, "correction_outside_share": correction.outside.float()}
             stats["correction_weight_max"] = correction.weight
@@ -99,13 +100,16 @@ class CrossEntropyObjective:
         return aggregate(output.token_loss, inputs.mask, totals, self.aggregation), output.stats
 
 
-def build_objective(config: AlgorithmSettings, kl_coefficient: float | None = None) -> PolicyObjective:
+def build_objective(config: AlgorithmSettings, kl_coefficient: float | None = None, *, off_policy: bool = False) -> PolicyObjective:
     """Return the algorithm's objective. `kl_coefficient` is the controller's where that is adaptive; None is the configured one.
+
+    `off_policy`: whether the engine that sampled may differ from the policy before the step, in weights or in arithmetic.
 
     Raises: RegistryError: no such loss.
     """
     coefficient = config.kl.coefficient if kl_coefficient is None else kl_coefficient
-    return PolicyObjective(config, _loss_of(config.loss), coefficient if config.kl.where == "loss" else 0.0)
+    correction = config.correction if off_policy or (config.correction and config.correction.when == "always") else None
+    return PolicyObjective(config, _loss_of(config.loss), coefficient if config.kl.where == "loss" else 0.0, correction)
 
 
 def zero_outside_mask(inputs: LossInputs) -> LossInputs:

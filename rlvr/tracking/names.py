@@ -86,11 +86,15 @@ METRICS: tuple[Metric, ...] = (
     Metric(LEARNING_RATE, "1/step", "learning rate of the step"),
     Metric(RATIO_MAX, "ratio", "largest ratio of new to old probability of a token"),
     Metric(LOGPROB_DRIFT, "nats", "mean absolute difference of engine and policy log-probs on the same tokens"),
-    Metric(SYNC_DIFFERENCE, "nats", "what the last check of an engine's weights found: mean absolute difference of log-probs on a fixed probe"),
+    Metric(
+        SYNC_DIFFERENCE, "nats", "what the last check of an engine's weights found: mean absolute difference of log-probs on a fixed probe"
+    ),
     Metric(CORRECTION_WEIGHT, "weight", "mean off-policy weight of a token: old policy over the engine that sampled, inside its bounds"),
     Metric(CORRECTION_WEIGHT_MAX, "weight", "largest such weight"),
     Metric(CORRECTION_OUTSIDE_SHARE, "share", "share of tokens whose weight was truncated or masked"),
-    Metric(GROUPS_CUT, "groups", "groups given up unfinished or unused because a step had enough (over-sampling); their prompts come again"),
+    Metric(
+        GROUPS_CUT, "groups", "groups given up unfinished or unused because a step had enough (over-sampling); their prompts come again"
+    ),
     Metric(MIXED_VERSIONS_SHARE, "share", "share of completions whose first and last token were written by different weights"),
     Metric(STALENESS_MEAN, "versions", "mean number of policy versions between sampling and training"),
     Metric(STALENESS_MAX, "versions", "largest such number; never above batch.max_staleness"),

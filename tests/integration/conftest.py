@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -30,7 +31,8 @@ def _runner(tmp_path: Path) -> Callable[..., Any]:
     def run(script: Path, *arguments: str | Path, deadline_seconds: float = 300) -> Any:
         result = tmp_path / "result.json"
         command = [sys.executable, str(script), *map(str, arguments), str(result)]
-        done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=deadline_seconds)
+        environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
+        done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=deadline_seconds)
         assert done.returncode == 0, f"{script.name} ended with {done.returncode}:\n{done.stdout[-2000:]}\n{done.stderr[-6000:]}"
         return json.loads(result.read_text())
 

@@ -196,11 +196,12 @@ CORRECTIONS: dict[str, tuple[CorrectionConfig, dict[str, object]]] = {
 def compare(trainer: HandMadeGrpo, config: AlgorithmSettings) -> None:
     """Assert that TRL's loss and gradient are ours, after the policy moved away from the one that sampled."""
     old = our_logprobs(trainer.model)[0].detach()
-    if config.correction is not None:
+    corrects = config.correction is not None and config.correction.when == "always"
+    if corrects:
         trainer.use_vllm = True
         trainer.sampling_logprobs = engine_logprobs(old)
     scored = trainer._generate_and_score_completions(rows())
-    if config.correction is None:
+    if not corrects:
         scored["old_per_token_logps"] = old
     # TRL's reference is its own copy of the saved weights; where there is no KL there is none.
     reference = None if trainer.ref_model is None else our_logprobs(trainer.ref_model)[0].detach()

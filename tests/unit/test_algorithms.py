@@ -123,3 +123,10 @@ def test_algorithms_without_a_group_baseline_accept_groups_of_one() -> None:
 
 def test_a_correction_defaults_to_truncation_at_two() -> None:
     assert CorrectionConfig() == CorrectionConfig(level="token", mode="truncate", low=0.0, high=2.0)
+
+
+def test_every_algorithm_is_corrected_off_policy_unless_that_is_switched_off() -> None:
+    for name in ("grpo", "dapo", "rloo", "cispo"):
+        assert read(name=name).correction == CorrectionConfig(when="off_policy")
+    assert read(name="grpo", correction=None).correction is None
+    assert read(name="grpo", correction={"high": 3.0}).correction == CorrectionConfig(high=3.0, when="always")

@@ -243,6 +243,15 @@ def test_the_correction_multiplies_the_policy_gradient(correction, weight) -> No
     assert objective_of(config) == pytest.approx(token_mean(token), rel=1e-5)
 
 
+def test_the_default_correction_acts_only_where_rollouts_may_be_off_policy() -> None:
+    on_policy, _ = build_objective(DapoConfig())(hand_made(), TOTALS)
+    off_policy, stats = build_objective(DapoConfig(), off_policy=True)(hand_made(), TOTALS)
+    explicit, _ = build_objective(DapoConfig(correction=CorrectionConfig()))(hand_made(), TOTALS)
+    assert float(off_policy) == float(explicit) != float(on_policy)
+    assert "correction_weight" in stats
+    assert float(build_objective(DapoConfig(correction=None), off_policy=True)(hand_made(), TOTALS)[0]) == float(on_policy)
+
+
 def test_the_correction_leaves_the_kl_alone() -> None:
     kl = KlConfig(coefficient=0.5)
     drop_all = CorrectionConfig(mode="mask", low=1e5, high=1e6)

@@ -32,7 +32,13 @@ async def main(model_folder: str, result: str) -> None:
         engine = await VllmEngine.open(setting_of(model, loaded, compute, sync))
         probe = Probe.of(PROMPTS, Sampling(16, temperature=TEMPERATURE), max_sequence_tokens=256)
         weights = PushedWeights(
-            engine, policy, compute, probe, config=sync, tolerance=default_tolerance([torch.float32], torch.float32), idle_during_update=False
+            engine,
+            policy,
+            compute,
+            probe,
+            config=sync,
+            tolerance=default_tolerance([torch.float32], torch.float32),
+            idle_during_update=False,
         )
         out: dict[str, object] = {"differences": [], "logprobs": [], "versions": []}
         for version in range(NUM_UPDATES + 1):
@@ -50,6 +56,7 @@ async def main(model_folder: str, result: str) -> None:
         out["stopped"] = await stopped(engine, loaded.tokenizer.eos_token_id)
         out["continued"] = await continued(engine, policy, weights)
         out["cancelled"] = await cancelled(engine)
+        out["many"] = await many(engine)
         out["too_long"] = await too_long(engine)
         await engine.close()
     Path(result).write_text(json.dumps(out))
@@ -120,6 +127,14 @@ async def cancelled(engine: VllmEngine) -> bool:
     task.cancel()
     [completion] = await engine.generate(PROMPTS[1], Sampling(3))
     return completion.num_tokens <= 3
+
+
+async def many(engine: VllmEngine) -> int:
+    """More prompt tokens at once, with seeds, than vLLM takes in one step."""
+    prompts = [[(7 * index + 3 * place) % 90 + 5 for place in range(200)] for index in range(64)]
+    async with asyncio.TaskGroup() as tasks:
+        asked = [tasks.create_task(engine.generate(prompt, Sampling(8, num_samples=4, seed=1))) for prompt in prompts]
+    return sum(len(task.result()) for task in asked)
 
 
 async def too_long(engine: VllmEngine) -> str:

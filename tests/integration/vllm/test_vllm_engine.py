@@ -59,3 +59,7 @@ def test_a_caller_that_leaves_takes_its_request_along(told):
 
 def test_a_prompt_that_does_not_fit_is_that_requests_error(told):
     assert "maximum context length is 256" in told["too_long"]
+
+
+def test_more_prompt_tokens_than_one_step_takes_are_sampled_with_seeds(told):
+    assert told["many"] == 256

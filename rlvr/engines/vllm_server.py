@@ -1,0 +1,339 @@
+"""Any number of vLLM servers as one engine: least-loaded routing, health, retries, and weights brought to each of them.
+
+A server that dies or hangs costs only the requests it held: they are asked of another. One that comes back is brought to the present
+weights before it serves. Knows vLLM by its HTTP interface alone, except for the GPU transports, which are vLLM's own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import torch
+
+from rlvr.config import ServersConfig
+from rlvr.engines.protocol import EngineSetting, NamedTensors, check_request, stop_token_ids
+from rlvr.engines.vllm_http import ServerError, VllmServer
+from rlvr.engines.vllm_requests import model_shape, sampling_parameters
+from rlvr.errors import ConfigError, EngineFailed, WeightSyncFailed
+from rlvr.types import Completion, Sampling
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+MAX_ATTEMPTS = 5
+"""How many servers a request is asked of before its error is the run's."""
+
+
+class VllmServerEngine:
+    """Samples from the servers named in `engine.servers.urls`. Not safe to share between event loops."""
+
+    shares_weights = False
+
+    @classmethod
+    async def open(cls, setting: EngineSetting) -> VllmServerEngine:
+        """See `EngineClass.open`. Raises: EngineFailed: no server answered in time. ConfigError: one of them cannot be used."""
+        config = setting.config.servers
+        if len(set(config.urls)) < len(config.urls) or not config.urls:
+            raise ConfigError(f"engine.servers.urls={config.urls} must name each server once, and at least one")
+        if setting.sync.transport != "file":
+            from rlvr.engines.vllm_gpu_transfer import check_transport
+
+            check_transport(setting.sync.transport)
+        engine = cls(
+            config,
+            setting.tokenizer,
+            stop_token_ids(setting.model, setting.tokenizer),
+            weights=WeightFolder(Path(setting.sync.folder) if setting.sync.folder else setting.run_folder / "weights"),
+            transport=setting.sync.transport,
+            in_flight=setting.sync.in_flight,
+            sync_timeout_seconds=setting.sync.timeout_seconds,
+            shape=model_shape(setting.model.config.get_text_config()) if setting.sync.transport == "file" else None,
+        )
+        try:
+            await engine._start(setting)
+        except BaseException:
+            await engine.close()
+            raise
+        return engine
+
+    def __init__(
+        self,
+        config: ServersConfig,
+        tokenizer: PreTrainedTokenizerBase,
+        stop_ids: frozenset[int],
+        *,
+        weights: WeightFolder,
+        transport: str,
+        in_flight: str,
+        sync_timeout_seconds: float,
+        shape: dict[str, int | str] | None,
+    ) -> None:
+        self._config = config
+        self._tokenizer = tokenizer
+        self._stop_ids = stop_ids
+        self._weights = weights
+        self._transport = transport
+        self._in_flight = in_flight
+        self._sync_timeout_seconds = sync_timeout_seconds
+        # No connection is used twice: after an error a server closes its end, and the next request would be the one to find out.
+        self._client = httpx.AsyncClient(timeout=None, limits=httpx.Limits(max_connections=None, max_keepalive_connections=0))
+        self._servers = [VllmServer(url, self._client, self._decode) for url in config.urls]
+        self._shape = shape
+        self._version = 0
+        self._path: Path | None = None
+        self._syncing = asyncio.Lock()
+        self._changed = asyncio.Condition()
+        self._watch: asyncio.Task[None] | None = None
+        self._replicas: dict[tuple[str, int], OneServer] = {}
+
+    async def generate(self, token_ids: Sequence[int], sampling: Sampling) -> list[Completion]:
+        """See `Engine.generate`. Raises: EngineFailed: no server is left, or several failed at this request."""
+        check_request(token_ids, sampling)
+        parameters = sampling_parameters(sampling, self._stop_ids)
+        failures: list[str] = []
+        for _ in range(MAX_ATTEMPTS):
+            async with self._taken(sampling.num_samples) as server:
+                try:
+                    return await self._ask(server, token_ids, parameters)
+                except ServerError as error:
+                    failures.append(str(error))
+                    if not error.refused:
+                        self._lost(server, str(error))
+                    else:
+                        raise ValueError(str(error)) from error
+        raise EngineFailed(f"a request failed on {MAX_ATTEMPTS} servers in turn: {'; '.join(failures)}")
+
+    async def logprobs(self, token_ids: Sequence[int]) -> list[float]:
+        """See `Engine.logprobs`."""
+        async with self._taken(1) as server:
+            return await server.logprobs(token_ids)
+
+    async def load_weights(self, named_tensors: NamedTensors, version: int) -> None:
+        """See `Engine.load_weights`. A server that cannot take the weights is left out until it can.
+
+        Raises: WeightSyncFailed: no server took them.
+        """
+        async with self._syncing:
+            tensors = {name: tensor.detach() for name, tensor in named_tensors}
+            if self._transport == "file":
+                self._path = await asyncio.to_thread(self._weights.write, tensors, version)
+            self._version = version
+            present = [server for server in self._servers if server.serves]
+            async with asyncio.TaskGroup() as tasks:
+                results = [tasks.create_task(self._bring(server, tensors)) for server in present]
+            failures = [failure for task in results if (failure := task.result()) is not None]
+            if present and len(failures) == len(present):
+                raise WeightSyncFailed(f"no server took the weights of version {version}: {'; '.join(failures)}")
+        if not present:
+            await self._wait_for_server()
+
+    def replicas(self) -> Sequence[OneServer]:
+        """Each server that serves at present; one that went and came back is another replica."""
+        return [
+            self._replicas.setdefault((server.url, server.times_lost), OneServer(self, server)) for server in self._servers if server.serves
+        ]
+
+    async def standby(self) -> None:
+        """The servers' memory is their own."""
+
+    async def close(self) -> None:
+        """Stop asking; the servers go on running."""
+        if self._watch is not None:
+            self._watch.cancel()
+            await asyncio.wait([self._watch])
+        await self._client.aclose()
+        await asyncio.to_thread(self._weights.remove)
+
+    async def _start(self, setting: EngineSetting) -> None:
+        """Wait for the servers, as long as a recovery may take; those that come later join later."""
+        deadline = asyncio.get_running_loop().time() + self._config.recovery_timeout_seconds
+        while True:
+            async with asyncio.TaskGroup() as tasks:
+                for server in self._servers:
+                    tasks.create_task(self._first_look(server))
+            waiting = [server for server in self._servers if not server.serves]
+            if not waiting or (len(waiting) < len(self._servers) and asyncio.get_running_loop().time() > deadline):
+                break
+            if asyncio.get_running_loop().time() > deadline:
+                raise EngineFailed(self._nobody_there())
+            await asyncio.sleep(min(1.0, self._config.health_every_seconds))
+        for server in self._servers:
+            if server.serves:
+                await self._check(server, setting)
+        self._watch = asyncio.create_task(self._watch_servers(), name="server health")
+
+    async def _first_look(self, server: VllmServer) -> None:
+        if not server.serves and await server.is_healthy(self._config.health_timeout_seconds):
+            server.serves = True
+
+    async def _check(self, server: VllmServer, setting: EngineSetting) -> None:
+        """Refuse a server that cannot do what a run needs, before anything is trained."""
+        try:
+            longest = await server.max_model_len(self._config.health_timeout_seconds)
+            await server.get_ready(self._sync_timeout_seconds, shape=self._shape)
+        except ServerError as error:
+            raise ConfigError(f"{error}. Start the servers with `rlvr serve`, which sets what training needs") from error
+        if longest < setting.max_sequence_tokens:
+            raise ConfigError(
+                f"{server.url} takes {longest} tokens at most, and prompts and completions may be {setting.max_sequence_tokens} together "
+                "(data.max_prompt_tokens + sampling.max_new_tokens): start it with a larger --max-model-len"
+            )
+
+    async def _ask(self, server: VllmServer, token_ids: Sequence[int], parameters: dict[str, Any]) -> list[Completion]:
+        """Ask one server; left at once when the server is found dead or hanging meanwhile."""
+        asking = asyncio.create_task(server.generate(token_ids, parameters, timeout=self._config.request_timeout_seconds))
+        lost = asyncio.create_task(server.lost.wait())
+        try:
+            await asyncio.wait({asking, lost}, return_when=asyncio.FIRST_COMPLETED)
+            if not asking.done():
+                raise ServerError(f"{server.url} {server.fault}")
+            return asking.result()
+        finally:
+            asking.cancel()
+            lost.cancel()
+
+    @asynccontextmanager
+    async def _taken(self, load: int) -> AsyncIterator[VllmServer]:
+        """The server with the least load, for the time of the block."""
+        server = await self._least_loaded()
+        server.load += load
+        try:
+            yield server
+        finally:
+            server.load -= load
+
+    async def _least_loaded(self) -> VllmServer:
+        if not any(server.serves for server in self._servers):
+            await self._wait_for_server()
+        return min((server for server in self._servers if server.serves), key=lambda server: server.load)
+
+    async def _wait_for_server(self) -> None:
+        try:
+            async with asyncio.timeout(self._config.recovery_timeout_seconds), self._changed:
+                await self._changed.wait_for(lambda: any(server.serves for server in self._servers))
+        except TimeoutError as error:
+            raise EngineFailed(self._nobody_there()) from error
+
+    def _nobody_there(self) -> str:
+        told = "; ".join(f"{server.url} {server.fault or 'does not answer'}" for server in self._servers)
+        return (
+            f"no vLLM server has served for engine.servers.recovery_timeout_seconds={self._config.recovery_timeout_seconds:g}: {told}. "
+            "Start them with `rlvr serve`"
+        )
+
+    def _lost(self, server: VllmServer, fault: str) -> None:
+        """Leave a server out; whoever waits for it hears of it at once."""
+        if server.serves:
+            server.serves = False
+            server.fault = fault.removeprefix(f"{server.url} ")
+            server.times_lost += 1
+            server.lost.set()
+
+    async def _bring(self, server: VllmServer, tensors: dict[str, torch.Tensor]) -> str | None:
+        """Bring one server to the present weights; returns why it could not be, having left it out."""
+        try:
+            async with asyncio.timeout(self._sync_timeout_seconds), server.paused(self._in_flight):
+                if self._transport == "file":
+                    await server.update_weights({"path": str(self._path)}, version=self._version)
+                else:
+                    from rlvr.engines.vllm_gpu_transfer import send
+
+                    await asyncio.to_thread(send, self._transport, server.url, tensors, str(self._version))
+        except ServerError as error:
+            self._lost(server, f"did not take the weights of version {self._version}: {error}")
+        except TimeoutError:
+            self._lost(server, f"did not take the weights of version {self._version} within {self._sync_timeout_seconds:g} s")
+        else:
+            return None
+        return f"{server.url} {server.fault}"
+
+    async def _watch_servers(self) -> None:
+        while True:
+            await asyncio.sleep(self._config.health_every_seconds)
+            async with asyncio.TaskGroup() as tasks:
+                for server in self._servers:
+                    tasks.create_task(self._look_after(server))
+
+    async def _look_after(self, server: VllmServer) -> None:
+        healthy = await server.is_healthy(self._config.health_timeout_seconds)
+        if server.serves and not healthy:
+            self._lost(server, f"did not answer a health check within {self._config.health_timeout_seconds:g} s")
+        elif healthy and not server.serves and self._transport == "file":
+            await self._take_back(server)
+
+    async def _take_back(self, server: VllmServer) -> None:
+        """Bring a server that answers again to the present weights; only then does it serve."""
+        async with self._syncing:
+            with suppress(ServerError, TimeoutError):
+                async with asyncio.timeout(self._sync_timeout_seconds):
+                    await server.get_ready(self._sync_timeout_seconds, shape=self._shape)
+                    if self._path is not None:
+                        async with server.paused("abort"):
+                            await server.update_weights({"path": str(self._path)}, version=self._version)
+                server.serves = True
+                server.fault = ""
+                server.lost = asyncio.Event()
+        async with self._changed:
+            self._changed.notify_all()
+
+    def _decode(self, token_ids: Sequence[int]) -> str:
+        return self._tokenizer.decode(list(token_ids), skip_special_tokens=True)
+
+
+class OneServer:
+    """One of the engine's servers, asked by itself: for the check of its weights."""
+
+    shares_weights = False
+
+    def __init__(self, engine: VllmServerEngine, server: VllmServer) -> None:
+        self._engine = engine
+        self._server = server
+
+    def __str__(self) -> str:
+        return self._server.url
+
+    async def generate(self, token_ids: Sequence[int], sampling: Sampling) -> list[Completion]:
+        """See `Engine.generate`. Raises: EngineFailed: this server failed; it is left out."""
+        try:
+            return await self._engine._ask(self._server, token_ids, sampling_parameters(sampling, self._engine._stop_ids))
+        except ServerError as error:
+            self._engine._lost(self._server, str(error))
+            raise EngineFailed(str(error)) from error
+
+
+class WeightFolder:
+    """The folder that trainer and servers share. The present weights stay in it, for servers that come back."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder.absolute()
+
+    def write(self, tensors: dict[str, torch.Tensor], version: int) -> Path:
+        """Write the whole state dict to a file of its own and return its path; the ones before it are removed.
+
+        Raises: WeightSyncFailed: it cannot be written.
+        """
+        from safetensors import SafetensorError
+        from safetensors.torch import save_file
+
+        path = self._folder / f"version_{version:06d}.safetensors"
+        aside = path.with_suffix(".unfinished")
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            # Copies: safetensors refuses tied tensors that share memory, and the receiver needs both names.
+            save_file({name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}, aside)
+            aside.replace(path)
+        except (OSError, SafetensorError) as error:
+            raise WeightSyncFailed(f"cannot write the weights to {path}: {error}; weight_sync.folder names another place") from error
+        for older in self._folder.glob("version_*"):
+            if older != path:
+                older.unlink(missing_ok=True)
+        return path
+
+    def remove(self) -> None:
+        shutil.rmtree(self._folder, ignore_errors=True)
