@@ -218,6 +218,9 @@ class BatchConfig(Settings):
     tokens_per_microbatch: int = Field(4096, ge=1)
     max_staleness: int = Field(0, ge=0)
     """Policy versions a rollout may lag behind when it is trained on; 0 is synchronous."""
+    oversampling: float = Field(0.0, ge=0)
+    """Groups sampled beyond those a step needs, as a share of them. The step begins when enough are finished; what the next one could not
+    use any more is cut and its prompt comes again. Hides the slowest groups, and prefers those whose completions are short."""
     max_resampling: int = Field(10, ge=1)
     """Dynamic sampling draws at most this many times `prompts_per_step` prompts for one step."""
     share_prompts: bool = True

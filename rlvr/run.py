@@ -125,7 +125,11 @@ class Run:
             num_samples=config.batch.group_size,
         )
         self._buffer = RolloutBuffer(
-            groups_per_step=config.batch.prompts_per_step, max_staleness=config.batch.max_staleness, state=state.buffer if state else None
+            groups_per_step=config.batch.prompts_per_step,
+            max_staleness=config.batch.max_staleness,
+            oversampling=config.batch.oversampling,
+            steps_done=state.steps_done if state else 0,
+            state=state.buffer if state else None,
         )
         self._producer = Producer(
             buffer=self._buffer,

@@ -60,6 +60,7 @@ class Producer:
         self._pass_rates: Counter[float] = Counter()
         self._drops_since_take = 0
         self._task: asyncio.Task[None] | None = None
+        self._filling: dict[int, asyncio.Task[None]] = {}
         self.counts = ProducerCounts()
 
     @asynccontextmanager
@@ -85,9 +86,17 @@ class Producer:
                 raise _first(self._task.exception())
             self._drops_since_take = 0
             self._pass_rates.clear()
+            await self._cut_overdue()
             return taking.result()
         finally:
             taking.cancel()
+
+    async def _cut_overdue(self) -> None:
+        """Stop sampling what the next step could not use any more."""
+        for index in await self._buffer.cut_overdue():
+            self.counts.cut += 1
+            if (task := self._filling.pop(index, None)) is not None:
+                task.cancel()
 
     def take_counts(self) -> ProducerCounts:
         """Return the counts since the last call and begin anew."""
@@ -107,9 +116,10 @@ class Producer:
     async def _run(self) -> None:
         async with asyncio.TaskGroup() as tasks:
             while True:
-                wave = [tasks.create_task(self._fill(index)) for index in await self._buffer.admit()]
+                wave = {index: tasks.create_task(self._fill(index)) for index in await self._buffer.admit()}
+                self._filling |= wave
                 if self._buffer.synchronous:
-                    await asyncio.wait(wave)
+                    await asyncio.wait(wave.values())
 
     async def _fill(self, index: int) -> None:
         try:
@@ -117,6 +127,8 @@ class Producer:
         except VerifierError as error:
             await self._drop_failed(index, error)
             return
+        if self._filling.pop(index, None) is None:
+            return  # Cut while its last steps ran.
         self._failures.append(False)
         if self._informative_only and not self._is_informative(group):
             await self._drop_uninformative(group)
@@ -124,6 +136,8 @@ class Producer:
             await self._buffer.put(group)
 
     async def _drop_failed(self, index: int, error: Exception) -> None:
+        if self._filling.pop(index, None) is None:
+            return
         self._failures.append(True)
         self.counts.dropped_failed += 1
         await self._buffer.drop(index)

@@ -63,11 +63,14 @@ def producer_of(buffer: RolloutBuffer, collector, *, informative_only: bool = Tr
     max_staleness=st.integers(0, 3),
     failing=st.sampled_from([0.0, 0.2]),
     uninformative=st.sampled_from([0.0, 0.5]),
+    oversampling=st.sampled_from([0.0, 0.0, 0.5, 2.0]),
 )
-def test_staleness_never_passes_its_bound_and_groups_come_in_order(seed, groups_per_step, max_staleness, failing, uninformative):
+def test_staleness_never_passes_its_bound_and_groups_come_in_order(
+    seed, groups_per_step, max_staleness, failing, uninformative, oversampling
+):
     async def run() -> None:
         step = 0
-        buffer = RolloutBuffer(groups_per_step=groups_per_step, max_staleness=max_staleness)
+        buffer = RolloutBuffer(groups_per_step=groups_per_step, max_staleness=max_staleness, oversampling=oversampling)
         collector = ScriptedCollector(seed, failing, uninformative, version=lambda: step)
         seen: list[int] = []
         async with producer_of(buffer, collector).running() as producer:
@@ -80,7 +83,9 @@ def test_staleness_never_passes_its_bound_and_groups_come_in_order(seed, groups_
                     await asyncio.sleep(0)
                 step += 1
                 await buffer.release(groups_per_step)
-        assert seen == sorted(set(seen))
+        # Nothing is trained on twice; without over-sampling the order is that of admission.
+        assert len(seen) == len(set(seen))
+        assert oversampling or seen == sorted(seen)
         assert sorted(set(collector.collected)) == list(range(len(set(collector.collected))))
 
     asyncio.run(run())
@@ -137,3 +142,55 @@ def test_an_engine_error_reaches_the_trainer():
 
     with pytest.raises(RuntimeError, match="out of memory"):
         asyncio.run(run())
+
+
+def test_oversampling_begins_with_the_groups_that_are_there_and_cuts_the_rest():
+    """Four groups a step and two more: the two slowest are cut, their sampling is stopped, and their prompts come again first."""
+    stopped: list[int] = []
+
+    class SlowForSome:
+        async def collect(self, index: int) -> RolloutGroup:
+            try:
+                await asyncio.sleep(30 if index in (0, 3) and not stopped else 0.001)
+            except asyncio.CancelledError:
+                stopped.append(index)
+                raise
+            return group_of(index, [1.0, 0.0], 0)
+
+    async def run() -> None:
+        buffer = RolloutBuffer(groups_per_step=4, max_staleness=0, oversampling=0.5)
+        async with producer_of(buffer, SlowForSome()).running() as producer:
+            first = await asyncio.wait_for(producer.take(4), timeout=5)
+            await buffer.release(4)
+            second = await asyncio.wait_for(producer.take(4), timeout=5)
+            assert [group.index for group in first] == [1, 2, 4, 5]
+            assert stopped == [0, 3]
+            assert [group.index for group in second] == [0, 3, 6, 7]
+            assert producer.take_counts().cut == 4  # in the second step the two spare ones were finished and could not be used
+
+    asyncio.run(run())
+
+
+def test_with_staleness_a_slow_group_goes_on_into_the_next_step():
+    class SlowForOne:
+        def __init__(self) -> None:
+            self.begun: list[int] = []
+
+        async def collect(self, index: int) -> RolloutGroup:
+            self.begun.append(index)
+            await asyncio.sleep(0.2 if index == 0 else 0.001)
+            return group_of(index, [1.0, 0.0], 0)
+
+    async def run() -> None:
+        collector = SlowForOne()
+        buffer = RolloutBuffer(groups_per_step=2, max_staleness=1, oversampling=0.5)
+        async with producer_of(buffer, collector).running() as producer:
+            first = await asyncio.wait_for(producer.take(2), timeout=5)
+            assert 0 not in [group.index for group in first]
+            await asyncio.sleep(0.3)
+            await buffer.release(2)
+            second = await asyncio.wait_for(producer.take(2), timeout=5)
+            assert 0 in [group.index for group in second]
+            assert collector.begun.count(0) == 1
+
+    asyncio.run(run())
