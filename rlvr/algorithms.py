@@ -74,14 +74,18 @@ class CorrectionConfig(Settings):
     """A weight between the engine that sampled (`behavior`) and the policy before the step (`old`).
 
     token + truncate is TIS (fengyao.notion.site/off-policy-rl), token + mask with both bounds is IcePop (arXiv:2510.18855),
-    sequence + mask is masked importance sampling (MIS). A sequence's ratio is the product of its tokens'.
+    sequence + mask is masked importance sampling (MIS), token + clip puts PPO's clip (arXiv:1707.06347, equation 7) between the two.
+    A sequence's ratio is the product of its tokens'.
     """
 
     level: Literal["token", "sequence"] = "token"
-    mode: Literal["truncate", "mask"] = "truncate"
-    """truncate: clamp the ratio into [low, high]. mask: weight 0 outside it."""
+    mode: Literal["truncate", "mask", "clip"] = "truncate"
+    """truncate: clamp the ratio into [low, high]. mask: weight 0 outside it. clip: weight 0 only where the ratio left it in the direction
+    in which the advantage pushes, so that what stale rollouts ask for is not done again; else the ratio, at most `truncate_at`."""
     low: float = Field(0.0, ge=0)
     high: float = Field(2.0, gt=0)
+    truncate_at: float = Field(2.0, gt=0)
+    """clip only: the largest weight."""
     when: Literal["always", "off_policy"] = "always"
     """off_policy: only where the two can differ, with stale rollouts or an engine with weights of its own."""
 
@@ -92,7 +96,8 @@ class CorrectionConfig(Settings):
         return self
 
 
-OFF_POLICY_CORRECTION = CorrectionConfig(when="off_policy")
+OFF_POLICY_CORRECTION = CorrectionConfig(mode="clip", low=0.8, high=1.2, when="off_policy")
+"""What truncation alone does not hold: docs/asynchronous.md."""
 
 
 class AlgorithmSettings(Settings):

@@ -65,7 +65,7 @@ class PolicyObjective:
         stats["behavior_gap"] = (inputs.old_logprobs - inputs.behavior_logprobs).abs()
         stats["approx_kl"] = kl_estimate(inputs.old_logprobs, inputs.logprobs.detach(), "k3")
         if self.correction is not None:
-            correction = correct(inputs.old_logprobs, inputs.behavior_logprobs, inputs.mask, self.correction)
+            correction = correct(inputs.old_logprobs, inputs.behavior_logprobs, inputs.mask, self.correction, inputs.advantages)
             token_loss = token_loss * correction.weight
             stats |= {"correction_weight": correction.weight, "correction_outside_share": correction.outside.float()}
             stats["correction_weight_max"] = correction.weight

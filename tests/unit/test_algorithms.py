@@ -127,6 +127,6 @@ def test_a_correction_defaults_to_truncation_at_two() -> None:
 
 def test_every_algorithm_is_corrected_off_policy_unless_that_is_switched_off() -> None:
     for name in ("grpo", "dapo", "rloo", "cispo"):
-        assert read(name=name).correction == CorrectionConfig(when="off_policy")
+        assert read(name=name).correction == CorrectionConfig(mode="clip", low=0.8, high=1.2, when="off_policy")
     assert read(name="grpo", correction=None).correction is None
     assert read(name="grpo", correction={"high": 3.0}).correction == CorrectionConfig(high=3.0, when="always")

@@ -246,10 +246,34 @@ def test_the_correction_multiplies_the_policy_gradient(correction, weight) -> No
 def test_the_default_correction_acts_only_where_rollouts_may_be_off_policy() -> None:
     on_policy, _ = build_objective(DapoConfig())(hand_made(), TOTALS)
     off_policy, stats = build_objective(DapoConfig(), off_policy=True)(hand_made(), TOTALS)
-    explicit, _ = build_objective(DapoConfig(correction=CorrectionConfig()))(hand_made(), TOTALS)
-    assert float(off_policy) == float(explicit) != float(on_policy)
+    explicit, _ = build_objective(DapoConfig(correction=CorrectionConfig(mode="clip", low=0.8, high=1.2)))(hand_made(), TOTALS)
+    assert float(off_policy) == float(explicit)
     assert "correction_weight" in stats
     assert float(build_objective(DapoConfig(correction=None), off_policy=True)(hand_made(), TOTALS)[0]) == float(on_policy)
+
+
+def test_a_clipped_correction_stops_only_what_already_went_where_the_advantage_pushes() -> None:
+    """Ratios 0.5, 0.5, 1.5, 1.5, 3, 1 with advantages +, -, +, -, -, +: the second and the third went far enough; the fifth is truncated."""
+    ratio = torch.tensor([[0.5, 0.5, 1.5, 1.5, 3.0, 1.0]])
+    advantages = torch.tensor([[1.0, -1.0, 1.0, -1.0, -1.0, 1.0]])
+    mask = torch.ones_like(ratio, dtype=torch.bool)
+    result = correct(ratio.log(), torch.zeros_like(ratio), mask, CorrectionConfig(mode="clip", low=0.8, high=1.2), advantages)
+    torch.testing.assert_close(result.weight, torch.tensor([[0.5, 0.0, 0.0, 1.5, 2.0, 1.0]]))
+    assert result.outside.tolist() == [[False, True, True, False, False, False]]
+
+
+def test_with_one_update_a_step_the_clipped_correction_is_ppos_clip_against_the_engine() -> None:
+    """The gradient of A * w * log pi at old = current equals that of min(r A, clip(r) A) with r = current / behavior (PPO, equation 7)."""
+    inputs = hand_made()
+    logprobs = inputs.logprobs.detach().clone().requires_grad_()
+    fresh = replace(inputs, logprobs=logprobs, old_logprobs=logprobs.detach())
+    config = DapoConfig(correction=CorrectionConfig(mode="clip", low=0.8, high=1.28, truncate_at=100.0))
+    build_objective(config)(fresh, TOTALS)[0].backward()
+    other = inputs.logprobs.detach().clone().requires_grad_()
+    against_engine = replace(inputs, logprobs=other, old_logprobs=inputs.behavior_logprobs)
+    build_objective(DapoConfig(correction=None))(against_engine, TOTALS)[0].backward()
+    assert logprobs.grad.abs().sum() > 0
+    torch.testing.assert_close(logprobs.grad, other.grad)
 
 
 def test_the_correction_leaves_the_kl_alone() -> None:
@@ -261,7 +285,7 @@ def test_the_correction_leaves_the_kl_alone() -> None:
 
 def test_the_correction_reports_what_lies_outside_its_bounds() -> None:
     inputs = hand_made()
-    result = correct(inputs.old_logprobs, inputs.behavior_logprobs, inputs.mask, CorrectionConfig(high=1.5))
+    result = correct(inputs.old_logprobs, inputs.behavior_logprobs, inputs.mask, CorrectionConfig(high=1.5), inputs.advantages)
     # Only old - behavior = 1.2 (sequence 0, token 3) has exp(.) = 3.3 > 1.5.
     assert result.outside.nonzero().tolist() == [[0, 3]]
 
@@ -270,7 +294,7 @@ def test_the_correction_reports_what_lies_outside_its_bounds() -> None:
 def test_the_correction_is_a_weight_without_gradient_and_blind_outside_the_mask(level) -> None:
     old = torch.tensor([[-1.0, -2.0, -3.0]], requires_grad=True)
     behavior, mask = torch.tensor([[-1.5, -2.0, float("nan")]]), torch.tensor([[True, True, False]])
-    result = correct(old, behavior, mask, CorrectionConfig(level=level, mode="mask", low=0.1, high=9.0))
+    result = correct(old, behavior, mask, CorrectionConfig(level=level, mode="mask", low=0.1, high=9.0), torch.ones_like(old))
     # Token ratios exp(0.5) and 1; as one sequence exp(0.5) for both.
     assert result.weight[0, :2].tolist() == pytest.approx([math.exp(0.5), 1.0 if level == "token" else math.exp(0.5)])
     assert not result.weight.requires_grad
