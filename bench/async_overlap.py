@@ -131,7 +131,8 @@ def main() -> None:
         "# Asynchronous training hides generation",
         "",
         f"{date.today()}, commit {commit}, {platform.machine()}, one thread of {os.cpu_count()} cores. `python -m bench.async_overlap`: a "
-        f"simulated engine that takes a set time for a step's groups, the real trainer, 32 x 8 completions of {TOKENS} tokens; medians of {arguments.steps} steps.",
+        f"simulated engine that takes a set time for a step's groups, the real trainer, 32 x 8 completions of {TOKENS} tokens; medians of "
+        f"{arguments.steps} steps.",
         "",
         "| rollout, s | max_staleness | update, s | rollout + update | longer of the two | **step, s** | step / longer |",
         "|---|---|---|---|---|---|---|",

@@ -8,8 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rlvr.config import RunConfig
+from rlvr.errors import WeightSyncMismatch
 from rlvr.evaluation.held_out import HeldOutResult, evaluate_held_out
 from rlvr.guards import GuardState
+from rlvr.mismatch import NUM_PROMPTS, Mismatch, probe_mismatch, sampling_of
 from rlvr.rewards import KlController, is_informative
 from rlvr.rollouts.buffer import RolloutBuffer
 from rlvr.rollouts.collector import Collector, Judge
@@ -25,7 +27,7 @@ from rlvr.run_folder import (
     open_run_folder,
 )
 from rlvr.run_state import RunState, load_state, save_state
-from rlvr.session import Session, open_session, open_weight_sync
+from rlvr.session import Session, open_session_of, open_weight_sync, sync_tolerance
 from rlvr.step_metrics import rollout_rows, step_metrics
 from rlvr.supervised import Demonstrations
 from rlvr.tracking.metrics import MetricsLog, read_metrics
@@ -33,7 +35,7 @@ from rlvr.tracking.progress import Progress, StepReport, open_progress
 from rlvr.tracking.rollout_table import RolloutTable
 from rlvr.tracking.sinks import RunLabel, Sink, check_sinks, open_sinks
 from rlvr.trainer import Trainer
-from rlvr.types import RolloutGroup, Sampling
+from rlvr.types import RolloutGroup
 from verifiers.registry import build
 
 
@@ -72,21 +74,7 @@ def train(config: RunConfig, *, resume: Path | None = None) -> TrainResult:
 async def _train(config: RunConfig, folder: RunFolder, resumption: Resumption | None, judge: Judge, progress: Progress) -> TrainResult:
     async with AsyncExitStack() as stack:
         session = await stack.enter_async_context(
-            open_session(
-                config.model,
-                seed=config.seed,
-                optimizer=config.optimizer,
-                engine=config.engine,
-                sync=config.weight_sync,
-                temperature=config.sampling.temperature,
-                num_updates=config.num_steps * config.batch.minibatches_per_step,
-                needs_reference=config.algorithm.needs_reference,
-                tokens_per_microbatch=config.batch.tokens_per_microbatch,
-                max_sequence_tokens=config.data.max_prompt_tokens + config.sampling.max_new_tokens,
-                run_folder=folder.path,
-                num_threads=config.num_threads,
-                deterministic=config.deterministic,
-            )
+            open_session_of(config, run_folder=folder.path, num_updates=config.num_steps * config.batch.minibatches_per_step)
         )
         data = load_run_data(config, session.loaded.tokenizer)
         for note in data.notes:
@@ -117,13 +105,7 @@ class Run:
         state = _restore(resumption, session, data) if resumption is not None else None
         self._resume_step = state.steps_done if state is not None else None
         self._judge = judge
-        self._sampling = Sampling(
-            max_new_tokens=config.sampling.max_new_tokens,
-            temperature=config.sampling.temperature,
-            top_p=config.sampling.top_p,
-            top_k=config.sampling.top_k,
-            num_samples=config.batch.group_size,
-        )
+        self._sampling = sampling_of(config)
         self._buffer = RolloutBuffer(
             groups_per_step=config.batch.prompts_per_step,
             max_staleness=config.batch.max_staleness,
@@ -180,12 +162,33 @@ class Run:
         with ExitStack() as stack:
             log = stack.enter_context(MetricsLog(self._folder.metrics, resume_step=self._resume_step))
             sinks = self._open_sinks(stack)
-            await self._weight_sync.publish(self._trainer.steps_done)
+            await self._bring_engine()
             first, last = await self._first_evaluation(log, sinks)
             async with self._producer.running():
                 while self._trainer.steps_done < self._config.num_steps:
                     last = await self._one_step(log, sinks) or last
         return TrainResult(self._folder.path, self._store.folder / f"step_{self._trainer.steps_done:06d}" / "export", first, last)
+
+    async def _bring_engine(self) -> None:
+        """Bring the engine to the policy's weights, and look whether the two say the same before anything is learned.
+
+        Raises: WeightSyncMismatch: they do not, and the engine has weights of its own; with the cause, where it is known.
+        """
+        try:
+            await self._weight_sync.publish(self._trainer.steps_done)
+        except WeightSyncMismatch as error:
+            found = await self._probe()
+            raise WeightSyncMismatch(f"{error}. The cause: {found.sentence}" if found.cause else str(error)) from error
+        found = await self._probe()
+        (self._progress.note if found.agrees else self._progress.warn)(found.sentence)
+
+    async def _probe(self) -> Mismatch:
+        return await probe_mismatch(
+            self._session,
+            [self._data.prompt_at(index).token_ids for index in range(NUM_PROMPTS)],
+            self._sampling,
+            tolerance=sync_tolerance(self._session, self._config),
+        )
 
     async def _one_step(self, log: MetricsLog, sinks: list[Sink]) -> HeldOutResult | None:
         result = await self._trainer.step()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -89,18 +89,42 @@ async def open_session(
             await sampler.close()
 
 
+def open_session_of(config: RunConfig, *, run_folder: Path, num_updates: int) -> AbstractAsyncContextManager[Session]:
+    """Open the session that a training run's configuration asks for."""
+    return open_session(
+        config.model,
+        seed=config.seed,
+        optimizer=config.optimizer,
+        engine=config.engine,
+        sync=config.weight_sync,
+        temperature=config.sampling.temperature,
+        num_updates=num_updates,
+        needs_reference=config.algorithm.needs_reference,
+        tokens_per_microbatch=config.batch.tokens_per_microbatch,
+        max_sequence_tokens=config.data.max_prompt_tokens + config.sampling.max_new_tokens,
+        run_folder=run_folder,
+        num_threads=config.num_threads,
+        deterministic=config.deterministic,
+    )
+
+
+def sync_tolerance(session: Session, config: RunConfig) -> float:
+    """The mean difference of log-probs, nats, that is no fault: the configured one, or what the two arithmetics allow."""
+    engine_dtype = session.loaded.compute_dtype if config.engine.dtype == "auto" else getattr(torch, config.engine.dtype)
+    return config.weight_sync.tolerance or default_tolerance([session.loaded.compute_dtype, engine_dtype], torch.float32)
+
+
 def open_weight_sync(session: Session, config: RunConfig, prompts: Sequence[Sequence[int]], sampling: Sampling) -> WeightSync:
     """Return what brings the session's engine to the policy's weights; `prompts` are what its probe is made of."""
     if session.engine.shares_weights:
         return SharedModule(session.engine)
-    engine_dtype = session.loaded.compute_dtype if config.engine.dtype == "auto" else getattr(torch, config.engine.dtype)
     return PushedWeights(
         session.engine,
         session.policy,
         session.compute,
         Probe.of(prompts, sampling, max_sequence_tokens=session.max_sequence_tokens),
         config=config.weight_sync,
-        tolerance=default_tolerance([session.loaded.compute_dtype, engine_dtype], torch.float32),
+        tolerance=sync_tolerance(session, config),
         idle_during_update=config.batch.max_staleness == 0,
     )
 

@@ -85,7 +85,7 @@ class PushedWeights:
         self._compute = compute
         self._probe = probe
         self._config = config
-        self._tolerance = config.tolerance or tolerance
+        self._tolerance = tolerance
         self._idle_during_update = idle_during_update
         self._num_published = 0
         self._verified: set[Replica] = set()

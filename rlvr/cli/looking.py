@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from rlvr.cli import FAILED, app
+from rlvr.cli.training import Overrides
 
 Kind = StrEnum("Kind", "verifiers suites algorithms advantages losses engines sandboxes settings recipes")
 Order = StrEnum("Order", "group score reward advantage length")
@@ -55,13 +56,35 @@ def list_names(kind: Annotated[Kind, typer.Argument(help="What to list.", show_d
 
 
 @app.command(rich_help_panel="Look")
-def doctor() -> None:
-    """Say what works on this machine and how to mend what does not.
+def doctor(
+    mismatch: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RECIPE.py | CONFIG.yaml | NAME",
+            help="Build this run's model and engine and say whether their log-probs agree, and if not, why.",
+            show_default=False,
+        ),
+    ] = None,
+    overrides: Overrides = None,
+) -> None:
+    """Say what works on this machine and how to mend what does not; with --mismatch, whether a run's engine samples what its policy learns.
 
-    [bold]Example[/bold]
+    [bold]Examples[/bold]
 
     rlvr doctor
+
+    rlvr doctor --mismatch my.yaml engine.name=vllm
     """
+    if mismatch is not None:
+        from rlvr.config import RunConfig
+        from rlvr.mismatch import diagnose as diagnose_mismatch
+        from rlvr.recipe import plan
+
+        planned = plan(RunConfig, mismatch, overrides or [], None)
+        assert isinstance(planned.config, RunConfig)
+        if not diagnose_mismatch(planned.config, typer.echo):
+            raise typer.Exit(FAILED)
+        return
     from rlvr.cli.listing import print_checks
     from rlvr.doctor import diagnose
 

@@ -66,7 +66,7 @@ class Picker:
         if self.temperature is not None:
             logits = logits / self.temperature
         if self.top_k is not None or self.top_p is not None:
-            logits = self._truncate(logits)
+            logits = self.truncate(logits)
         logprobs = torch.log_softmax(logits, -1)
         # Inverse transform sampling: the first token at which the summed probability passes the noise. The sum runs in double precision
         # inside torch; a threshold strictly below the total cannot fall off the end or on a token of probability 0.
@@ -78,7 +78,7 @@ class Picker:
             tokens = torch.where(self.greedy, logits.argmax(-1), tokens)
         return tokens, logprobs.gather(1, tokens[:, None])[:, 0]
 
-    def _truncate(self, logits: Float[Tensor, "R V"]) -> Float[Tensor, "R V"]:
+    def truncate(self, logits: Float[Tensor, "R V"]) -> Float[Tensor, "R V"]:
         """Give -inf to tokens outside the top k, then to those outside the smallest set whose probability reaches top p."""
         ordered, token = logits.sort(dim=-1, descending=True, stable=True)
         rank = torch.arange(logits.shape[-1], device=logits.device)

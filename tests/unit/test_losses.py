@@ -253,7 +253,7 @@ def test_the_default_correction_acts_only_where_rollouts_may_be_off_policy() -> 
 
 
 def test_a_clipped_correction_stops_only_what_already_went_where_the_advantage_pushes() -> None:
-    """Ratios 0.5, 0.5, 1.5, 1.5, 3, 1 with advantages +, -, +, -, -, +: the second and the third went far enough; the fifth is truncated."""
+    """Ratios 0.5, 0.5, 1.5, 1.5, 3, 1 with advantages +, -, +, -, -, +: the second and third went far enough; the fifth is truncated."""
     ratio = torch.tensor([[0.5, 0.5, 1.5, 1.5, 3.0, 1.0]])
     advantages = torch.tensor([[1.0, -1.0, 1.0, -1.0, -1.0, 1.0]])
     mask = torch.ones_like(ratio, dtype=torch.bool)
