@@ -268,6 +268,15 @@ class GuardConfig(Settings):
     """Mean absolute difference of engine and policy log-probs on tokens sampled by the current version, nats."""
 
 
+class RolloutsConfig(Settings):
+    """Groups on disk, to tell a sampling problem from a learning problem."""
+
+    dump: bool = False
+    """Write every group that is trained on, with tokens and log-probs, to `groups/` in the run's folder."""
+    replay: str | None = None
+    """A folder of dumped groups to learn from, in their order; nothing is sampled but held-out problems."""
+
+
 class TrackingConfig(Settings):
     """Where metrics go beside `metrics.jsonl`."""
 
@@ -336,6 +345,7 @@ class RunConfig(Settings):
     checkpoint: CheckpointConfig = CheckpointConfig()
     guards: GuardConfig = GuardConfig()
     tracking: TrackingConfig = TrackingConfig()
+    rollouts: RolloutsConfig = RolloutsConfig()
     deterministic: bool = True
     """Deterministic kernels where torch has them."""
 

@@ -15,7 +15,8 @@ from rlvr.mismatch import NUM_PROMPTS, Mismatch, probe_mismatch, sampling_of
 from rlvr.rewards import KlController, is_informative
 from rlvr.rollouts.buffer import RolloutBuffer
 from rlvr.rollouts.collector import Collector, Judge
-from rlvr.rollouts.producer import Producer
+from rlvr.rollouts.group_file import DumpFacts, GroupDump, Replay, read_facts
+from rlvr.rollouts.producer import GroupSource, Producer
 from rlvr.run_data import RunData, load_run_data
 from rlvr.run_folder import (
     Resumption,
@@ -115,21 +116,19 @@ class Run:
         )
         self._producer = Producer(
             buffer=self._buffer,
-            collector=Collector(
-                prompt_at=data.prompt_at,
-                engine=session.engine,
-                judge=self._judge,
-                sampling=self._sampling,
-                seed=config.seed,
-                greedy_baseline=config.algorithm.needs_greedy_baseline,
-            ),
-            informative_only=config.algorithm.informative_groups_only,
+            collector=self._group_source(),
+            # What was dumped was informative when it was sampled, and all of it is to be learned from.
+            informative_only=config.algorithm.informative_groups_only and not config.rollouts.replay,
             is_informative=_scores_differ,
             max_drops_per_step=config.batch.max_resampling * config.batch.prompts_per_step,
             max_failure_rate=config.guards.max_failure_rate,
             failures=state.failures if state else (),
         )
         self._weight_sync = open_weight_sync(session, config, [data.prompt_at(index).token_ids for index in range(2)], self._sampling)
+        if config.rollouts.replay:
+            self._off_policy = read_facts(Path(config.rollouts.replay)).off_policy
+        else:
+            self._off_policy = config.batch.max_staleness > 0 or not session.engine.shares_weights
         kl = KlController.from_config(config.algorithm.kl)
         self._trainer = Trainer(
             policy=session.policy,
@@ -144,13 +143,27 @@ class Run:
             demonstrations=_demonstrations(config, session, data),
             kl=replace(kl, coefficient=state.kl_coefficient) if state and kl.adaptive else kl,
             steps_done=state.steps_done if state else 0,
-            off_policy=config.batch.max_staleness > 0 or not session.engine.shares_weights,
+            off_policy=self._off_policy,
         )
         self._guards = GuardState(
             config.guards, state.offences if state else None, compares_within_group=config.algorithm.compares_within_group
         )
         self._store = folder.store(config.checkpoint)
         self._table = RolloutTable(folder.rollouts)
+        self._dump = GroupDump(folder.path / "groups", DumpFacts(self._off_policy, config.batch.prompts_per_step))
+
+    def _group_source(self) -> GroupSource:
+        config = self._config
+        if config.rollouts.replay:
+            return Replay(Path(config.rollouts.replay))
+        return Collector(
+            prompt_at=self._data.prompt_at,
+            engine=self._session.engine,
+            judge=self._judge,
+            sampling=self._sampling,
+            seed=config.seed,
+            greedy_baseline=config.algorithm.needs_greedy_baseline,
+        )
 
     async def to_the_end(self) -> TrainResult:
         """Run the steps that are left."""
@@ -200,6 +213,8 @@ class Run:
         every = self._config.tracking.rollouts_every
         if every and result.step % every == 0:
             self._table.write(result.step, rollout_rows(result, self._session.loaded.tokenizer.decode))
+        if self._config.rollouts.dump:
+            self._dump.write(result.step, [credited.group for credited in result.groups])
         self._progress.step(StepReport(result.step, self._config.num_steps, metrics))
         for warning in self._guards.check(metrics):
             self._progress.warn(warning)

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from rlvr.rollouts.buffer import BufferState
-from rlvr.types import Completion, Prompt, Rollout, RolloutGroup
-from verifiers.types import StepScore, Verdict
+from rlvr.rollouts.group_file import group_from_record, group_record
+from rlvr.types import Prompt
 
 STATE_FILE = "run_state.json"
 RANDOM_FILE = "random_state.pt"
@@ -40,7 +40,7 @@ def save_state(folder: Path, state: RunState) -> None:
         "failures": list(state.failures),
         "next_index": state.buffer.next_index,
         "in_flight": list(state.buffer.in_flight),
-        "waiting": [_group_record(group) for group in state.buffer.waiting],
+        "waiting": [group_record(group) for group in state.buffer.waiting],
     }
     (folder / STATE_FILE).write_text(json.dumps(record))
     torch.save(torch.get_rng_state(), folder / RANDOM_FILE)
@@ -50,7 +50,7 @@ def load_state(folder: Path, prompt_at: Callable[[int], Prompt]) -> RunState:
     """Read what `save_state` wrote and restore torch's global random state."""
     record = json.loads((folder / STATE_FILE).read_text())
     torch.set_rng_state(torch.load(folder / RANDOM_FILE, weights_only=True))
-    waiting = tuple(_group(entry, prompt_at(entry["index"])) for entry in record["waiting"])
+    waiting = tuple(group_from_record(entry, prompt_at(entry["index"])) for entry in record["waiting"])
     return RunState(
         steps_done=record["steps_done"],
         buffer=BufferState(record["next_index"], tuple(record["in_flight"]), waiting),
@@ -58,27 +58,3 @@ def load_state(folder: Path, prompt_at: Callable[[int], Prompt]) -> RunState:
         offences=record["offences"],
         failures=tuple(record["failures"]),
     )
-
-
-def _group_record(group: RolloutGroup) -> dict[str, object]:
-    return {
-        "index": group.index,
-        "rollouts": [_rollout_record(rollout) for rollout in group.rollouts],
-        "greedy": _rollout_record(group.greedy) if group.greedy else None,
-    }
-
-
-def _rollout_record(rollout: Rollout) -> dict[str, object]:
-    return {"completion": asdict(rollout.completion), "verdict": asdict(rollout.verdict)}
-
-
-def _group(record: dict, prompt: Prompt) -> RolloutGroup:
-    rollouts = tuple(_rollout(entry, prompt) for entry in record["rollouts"])
-    return RolloutGroup(record["index"], rollouts, _rollout(record["greedy"], prompt) if record["greedy"] else None)
-
-
-def _rollout(record: dict, prompt: Prompt) -> Rollout:
-    completion, verdict = record["completion"], record["verdict"]
-    completion = Completion(**{**completion, "token_ids": tuple(completion["token_ids"]), "logprobs": tuple(completion["logprobs"])})
-    steps = tuple(StepScore(**step) for step in verdict["steps"])
-    return Rollout(prompt, completion, Verdict(**{**verdict, "steps": steps}))

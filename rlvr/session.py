@@ -95,7 +95,8 @@ def open_session_of(config: RunConfig, *, run_folder: Path, num_updates: int) ->
         config.model,
         seed=config.seed,
         optimizer=config.optimizer,
-        engine=config.engine,
+        # A replay samples held-out problems only, for which the policy's own module is enough.
+        engine=EngineConfig() if config.rollouts.replay else config.engine,
         sync=config.weight_sync,
         temperature=config.sampling.temperature,
         num_updates=num_updates,

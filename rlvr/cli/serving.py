@@ -1,4 +1,4 @@
-"""`rlvr serve`: the servers that the engine `vllm_server` samples from."""
+"""`rlvr serve` and `rlvr rollout`: the servers that the engine `vllm_server` samples from, and sampling without learning."""
 
 from __future__ import annotations
 
@@ -43,3 +43,29 @@ def serve(
     plans = plan_servers(planned.config, num_servers=num_servers, host=host, port=port, log_folder=log_folder)
     typer.echo(f"engine.servers.urls=[{','.join(each.url for each in plans)}]")
     keep_running(plans, typer.echo)
+
+
+@app.command(rich_help_panel="Learn")
+def rollout(
+    source: Source,
+    overrides: Overrides = None,
+    groups: Annotated[int, typer.Option(min=1, help="How many prompts are sampled from, in the run's own order.")] = 64,
+    output: Annotated[Path, typer.Option(metavar="FOLDER", help="Where the groups go, tokens and log-probs included.")] = Path("groups"),
+) -> None:
+    """Sample and score with a run's model, engine, data and verifier, and learn nothing.
+
+    A training run learns from the folder with rollouts.replay=FOLDER, so that sampling and learning can be looked at one by one.
+
+    [bold]Examples[/bold]
+
+    rlvr rollout my.yaml engine.name=vllm --groups 256 --output groups
+
+    rlvr train my.yaml rollouts.replay=groups num_steps=8
+    """
+    from rlvr.config import RunConfig
+    from rlvr.recipe import plan
+    from rlvr.rollout_only import roll_out
+
+    planned = plan(RunConfig, source, overrides or [], None)
+    assert isinstance(planned.config, RunConfig)
+    typer.echo(roll_out(planned.config, num_groups=groups, output=output).describe())

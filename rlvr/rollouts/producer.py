@@ -11,10 +11,10 @@ from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Protocol
 
 from rlvr.errors import NoLearningSignal, TooManyVerifierFailures
 from rlvr.rollouts.buffer import RolloutBuffer
-from rlvr.rollouts.collector import Collector
 from rlvr.types import RolloutGroup
 from verifiers.errors import VerifierError
 
@@ -33,6 +33,14 @@ class ProducerCounts:
     cut: int = 0
 
 
+class GroupSource(Protocol):
+    """Where groups come from: a collector, or a dump that is replayed."""
+
+    async def collect(self, index: int) -> RolloutGroup:
+        """Return the group at this place of the prompt stream. Raises: VerifierError: it could not be judged."""
+        ...
+
+
 class Producer:
     """Fills a buffer with informative groups.
 
@@ -43,7 +51,7 @@ class Producer:
         self,
         *,
         buffer: RolloutBuffer,
-        collector: Collector,
+        collector: GroupSource,
         informative_only: bool,
         is_informative: Callable[[RolloutGroup], bool],
         max_drops_per_step: int,
