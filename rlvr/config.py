@@ -128,6 +128,17 @@ class VerifierConfig(Settings):
     """How often a group that could not be judged is tried before it is dropped."""
 
 
+class EnvironmentConfig(Settings):
+    """An environment that answers the policy's replies, by registered name or dotted path `package.module:name`."""
+
+    name: str
+    options: dict[str, Any] = Field(default_factory=dict)
+    max_turns: int = Field(4, ge=1)
+    """Replies of the policy in one episode."""
+    timeout_seconds: float = Field(60.0, gt=0)
+    """Deadline of one answer; past it the group counts as not judged."""
+
+
 class SamplingConfig(Settings):
     """How training completions are drawn."""
 
@@ -337,6 +348,8 @@ class RunConfig(Settings):
     held_out: HeldOutConfig = HeldOutConfig()
     verifier: VerifierConfig = VerifierConfig()
     sampling: SamplingConfig = SamplingConfig()
+    environment: EnvironmentConfig | None = None
+    """For several turns and tools; without one each prompt is answered once. `sampling.max_new_tokens` bounds the whole episode."""
     engine: EngineConfig = EngineConfig()
     weight_sync: WeightSyncConfig = WeightSyncConfig()
     batch: BatchConfig = BatchConfig()

@@ -42,7 +42,7 @@ def credit_groups(
     seen = [
         GroupRewards(
             rewards=torch.tensor(group_rewards, dtype=torch.float64),
-            lengths=torch.tensor([rollout.completion.num_tokens for rollout in group.rollouts]),
+            lengths=torch.tensor([rollout.completion.num_written for rollout in group.rollouts]),
             greedy_reward=shape_rewards([group.greedy], config, max_new_tokens=max_new_tokens)[0] if group.greedy else None,
             token_penalties=group_penalties,
             scored=tuple(_is_scored(rollout, config) for rollout in group.rollouts),
@@ -85,7 +85,7 @@ def _penalties(
     if config.kl.where != "reward" or kl_coefficient == 0:
         return [None] * len(groups)
     samples = [
-        policy_sample(rollout, (0.0,) * rollout.completion.num_tokens, group_index=group.index)
+        policy_sample(rollout, (0.0,) * rollout.completion.num_written, group_index=group.index)
         for group in groups
         for rollout in group.rollouts
     ]
@@ -94,12 +94,12 @@ def _penalties(
     penalties: list[tuple[Tensor, ...] | None] = []
     for group in groups:
         of_group = []
-        for rollout in group.rollouts:
-            _, ours, theirs = next(flat)
-            written = slice(len(rollout.prompt.token_ids), None)
+        for _ in group.rollouts:
+            sample, ours, theirs = next(flat)
+            written = torch.tensor(sample.loss_mask)
             of_group.append(
                 kl_token_penalties(
-                    torch.tensor(ours[written]), torch.tensor(theirs[written]), coefficient=kl_coefficient, estimator=config.kl.estimator
+                    torch.tensor(ours)[written], torch.tensor(theirs)[written], coefficient=kl_coefficient, estimator=config.kl.estimator
                 )
             )
         penalties.append(tuple(of_group))

@@ -6,6 +6,7 @@ RlvrError
 ├── CheckpointError         a checkpoint cannot be written or read
 ├── MissingExtra            an optional dependency is not installed
 ├── EngineFailed            the engine, or every server of it, can no longer sample
+├── EnvironmentFailed       an environment's infrastructure failed; drops the group
 ├── WeightSyncFailed        new weights did not reach the engine within their deadline
 │   └── WeightSyncMismatch  they did, and the engine's log-probs are not the policy's
 └── TrainingStopped         a guard ended the run
@@ -39,6 +40,10 @@ class MissingExtra(RlvrError):
 
 class EngineFailed(RlvrError):
     """The engine, or every server of it, can no longer sample."""
+
+
+class EnvironmentFailed(RlvrError):
+    """An environment's infrastructure failed; says nothing about the policy."""
 
 
 class WeightSyncFailed(RlvrError):

@@ -6,7 +6,8 @@ from verifiers.registry import SANDBOXES, VERIFIERS, Registry
 
 ADVANTAGES = Registry("rlvr.advantages", "advantage estimator")
 ENGINES = Registry("rlvr.engines", "engine")
+ENVIRONMENTS = Registry("rlvr.environments", "environment")
 LOSSES = Registry("rlvr.losses", "loss")
 SUITES = Registry("rlvr.suites", "suite")
 
-__all__ = ["ADVANTAGES", "ENGINES", "LOSSES", "SANDBOXES", "SUITES", "VERIFIERS", "Registry"]
+__all__ = ["ADVANTAGES", "ENGINES", "ENVIRONMENTS", "LOSSES", "SANDBOXES", "SUITES", "VERIFIERS", "Registry"]

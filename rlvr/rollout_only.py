@@ -13,6 +13,7 @@ from pathlib import Path
 from statistics import fmean
 
 from rlvr.config import RunConfig
+from rlvr.episodes import build_sampler
 from rlvr.errors import ConfigError
 from rlvr.in_order import in_order
 from rlvr.judge import Judge
@@ -71,7 +72,12 @@ async def _roll_out(config: RunConfig, num_groups: int, output: Path, judge: Jud
         engine = session.engine
         await engine.load_weights(() if engine.shares_weights else session.policy.weights(), 0)
         collector = Collector(
-            data.prompt_at, engine, judge, sampling_of(config), config.seed, greedy_baseline=config.algorithm.needs_greedy_baseline
+            data.prompt_at,
+            build_sampler(config, session),
+            judge,
+            sampling_of(config),
+            config.seed,
+            greedy_baseline=config.algorithm.needs_greedy_baseline,
         )
         groups: list[RolloutGroup] = []
         failures: list[VerifierError] = []

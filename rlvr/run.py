@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rlvr.config import RunConfig
+from rlvr.episodes import build_sampler
 from rlvr.errors import WeightSyncMismatch
 from rlvr.evaluation.held_out import HeldOutResult, evaluate_held_out
 from rlvr.guards import GuardState
@@ -106,6 +107,7 @@ class Run:
         state = _restore(resumption, session, data) if resumption is not None else None
         self._resume_step = state.steps_done if state is not None else None
         self._judge = judge
+        self._sampler = build_sampler(config, session)
         self._sampling = sampling_of(config)
         self._buffer = RolloutBuffer(
             groups_per_step=config.batch.prompts_per_step,
@@ -158,7 +160,7 @@ class Run:
             return Replay(Path(config.rollouts.replay))
         return Collector(
             prompt_at=self._data.prompt_at,
-            engine=self._session.engine,
+            sampler=self._sampler,
             judge=self._judge,
             sampling=self._sampling,
             seed=config.seed,
@@ -244,7 +246,7 @@ class Run:
         with self._progress.phase("held-out problems", total=len(self._data.held_out)) as advance:
             return await evaluate_held_out(
                 self._data.held_out,
-                engine=self._session.engine,
+                sampler=self._sampler,
                 judge=self._judge,
                 sampling=self._sampling,
                 num_samples=self._config.held_out.num_samples,

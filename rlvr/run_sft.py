@@ -15,6 +15,7 @@ from rlvr.data.prompt_stream import build_prompts
 from rlvr.evaluation.held_out import HeldOutResult, evaluate_held_out
 from rlvr.guards import GuardState
 from rlvr.rollouts.collector import Judge
+from rlvr.rollouts.sampler import SingleTurn
 from rlvr.run_data import load_demonstration_samples
 from rlvr.run_folder import (
     Resumption,
@@ -214,7 +215,7 @@ class _Check:
         with progress.phase("validation problems", total=len(self.prompts)) as advance:
             return await evaluate_held_out(
                 self.prompts,
-                engine=engine,
+                sampler=SingleTurn(engine),
                 judge=self.judge,
                 sampling=sampling,
                 num_samples=1,

@@ -100,7 +100,7 @@ def _group_rows(step: int, credited: CreditedGroup, decode: Callable[[Sequence[i
             group_index=credited.group.index,
             problem_id=prompt.problem.id,
             prompt_text=prompt_text,
-            completion_text=rollout.completion.text,
+            completion_text=rollout.completion.transcript or rollout.completion.text,
             num_tokens=rollout.completion.num_tokens,
             finish_reason=rollout.completion.finish_reason,
             score=rollout.verdict.score,
@@ -109,7 +109,7 @@ def _group_rows(step: int, credited: CreditedGroup, decode: Callable[[Sequence[i
             outcome=rollout.verdict.outcome,
             extracted=rollout.verdict.extracted,
             explanation=rollout.verdict.explanation,
-            mean_logprob=fmean(rollout.completion.logprobs),
+            mean_logprob=sum(rollout.completion.logprobs) / rollout.completion.num_written,
             first_version=rollout.completion.first_version,
             last_version=rollout.completion.last_version,
         )

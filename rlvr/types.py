@@ -35,7 +35,9 @@ class Prompt:
 class Completion:
     """Tokens the policy wrote, the stop token included, with the log-prob each had when it was drawn.
 
-    `first_version` and `last_version` are the policy versions that wrote its first and last token.
+    `first_version` and `last_version` are the policy versions that wrote its first and last token. In an episode with an environment
+    `written` tells the policy's tokens from the environment's, whose log-probs are 0; empty, all are the policy's. `text` is what the
+    policy wrote, which is what a verifier sees; `transcript` is all of it, where that is more.
     """
 
     text: str
@@ -44,10 +46,22 @@ class Completion:
     finish_reason: FinishReason
     first_version: int
     last_version: int
+    written: tuple[bool, ...] = ()
+    transcript: str = ""
 
     @property
     def num_tokens(self) -> int:
         return len(self.token_ids)
+
+    @property
+    def mask(self) -> tuple[bool, ...]:
+        """For each token, whether the policy wrote it."""
+        return self.written or (True,) * len(self.token_ids)
+
+    @property
+    def num_written(self) -> int:
+        """Tokens that the policy wrote."""
+        return sum(self.written) if self.written else len(self.token_ids)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rlvr.config import RunConfig
-from rlvr.registries import ADVANTAGES, ENGINES, LOSSES, SANDBOXES, SUITES, VERIFIERS, Registry
+from rlvr.registries import ADVANTAGES, ENGINES, ENVIRONMENTS, LOSSES, SANDBOXES, SUITES, VERIFIERS, Registry
 from rlvr.setting_paths import describe_settings, discriminated_classes
 from verifiers.errors import RegistryError
 
@@ -24,6 +24,7 @@ REGISTRIES = {
     "advantages": ADVANTAGES,
     "losses": LOSSES,
     "engines": ENGINES,
+    "environments": ENVIRONMENTS,
     "sandboxes": SANDBOXES,
 }
 STYLES = {"ok": "green", "warning": "yellow", "missing": "yellow", "broken": "bold red"}

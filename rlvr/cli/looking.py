@@ -11,7 +11,7 @@ import typer
 from rlvr.cli import FAILED, app
 from rlvr.cli.training import Overrides
 
-Kind = StrEnum("Kind", "verifiers suites algorithms advantages losses engines sandboxes settings recipes")
+Kind = StrEnum("Kind", "verifiers suites algorithms advantages losses engines environments sandboxes settings recipes")
 Order = StrEnum("Order", "group score reward advantage length")
 
 

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 QUESTION_SLOT = "{question}"
+REPLY_MARK = "⟦reply⟧"
+"""Stands for a reply where only what a chat template writes after it is wanted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,37 @@ def prompt_text(problem: Problem, tokenizer: PreTrainedTokenizerBase, config: Da
             "some know no system role: move data.system_prompt to data.instruction, or set data.template=plain"
         ) from error
     return text + config.response_prefix
+
+
+def answer_ids(
+    conversation: Sequence[Message],
+    answer: Sequence[Message],
+    reply_ids: Sequence[int],
+    tokenizer: PreTrainedTokenizerBase,
+    config: DataConfig,
+) -> tuple[int, ...]:
+    """Return the tokens that stand between a reply's own and the policy's next: the end of its turn, the answer, the next turn's beginning.
+
+    `conversation` ends with the reply, whose own tokens are `reply_ids`; they are not encoded again. A chat template says what follows
+    them, a plain template only the answer's text.
+
+    Raises: DataError: the chat template refuses the messages.
+    """
+    if not _uses_chat(tokenizer, config):
+        return tuple(_encode("".join(message["content"] for message in answer) + config.response_prefix, tokenizer))
+    from jinja2 import TemplateError
+
+    marked = [*_prepare(conversation[:-1], config), {"role": "assistant", "content": REPLY_MARK}, *map(dict, answer)]
+    try:
+        text = tokenizer.apply_chat_template(marked, tokenize=False, add_generation_prompt=True)
+    except TemplateError as error:
+        raise DataError(
+            f"the tokenizer's chat template refuses {[message['role'] for message in marked]}: {error}; an environment may answer in "
+            "another role, such as environment.options.role=user"
+        ) from error
+    after = _encode(text.rpartition(REPLY_MARK)[2] + config.response_prefix, tokenizer)
+    # The policy has usually written the token that ends its turn itself.
+    return tuple(after[1:] if after[:1] == list(reply_ids[-1:]) else after)
 
 
 def render_demonstration(demonstration: Demonstration, tokenizer: PreTrainedTokenizerBase, config: DataConfig) -> SupervisedSample:

@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 
-from rlvr.engines.protocol import Engine
-from rlvr.rollouts.collector import Judge
+from rlvr.rollouts.collector import Judge, first_failure
+from rlvr.rollouts.sampler import Sampler
 from rlvr.seeding import derive_seed
 from rlvr.types import Completion, Prompt, Sampling
 from verifiers.errors import VerifierError
@@ -57,7 +57,7 @@ class HeldOutResult:
 async def evaluate_held_out(
     prompts: Sequence[Prompt],
     *,
-    engine: Engine,
+    sampler: Sampler,
     judge: Judge,
     sampling: Sampling,
     num_samples: int,
@@ -74,10 +74,10 @@ async def evaluate_held_out(
         draws = [replace(sampling, temperature=0.0, num_samples=1)]
         if num_samples > 0:
             draws.append(replace(sampling, num_samples=num_samples, seed=derive_seed(seed, "held-out", index)))
-        async with asyncio.TaskGroup() as tasks:
-            running = [tasks.create_task(engine.generate(prompt.token_ids, draw)) for draw in draws]
-        completions = [completion for task in running for completion in task.result()]
         try:
+            async with first_failure(), asyncio.TaskGroup() as tasks:
+                running = [tasks.create_task(sampler.sample(prompt, draw)) for draw in draws]
+            completions = [completion for task in running for completion in task.result().completions]
             return completions, await judge(prompt.problem, completions)
         except VerifierError as error:
             failures.append(error)

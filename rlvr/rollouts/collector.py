@@ -6,11 +6,12 @@ A response that cannot be judged is never a score of 0: after `max_attempts` the
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
-from rlvr.engines.protocol import Engine
 from rlvr.judge import Judge
+from rlvr.rollouts.sampler import Sampler
 from rlvr.seeding import derive_seed
 from rlvr.types import Prompt, Rollout, RolloutGroup, Sampling
 
@@ -20,7 +21,7 @@ class Collector:
     """Turns a place in the prompt stream into a group of scored rollouts; the same place and weights give the same group."""
 
     prompt_at: Callable[[int], Prompt]
-    engine: Engine
+    sampler: Sampler
     judge: Judge
     sampling: Sampling
     seed: int
@@ -33,14 +34,26 @@ class Collector:
         """
         prompt = self.prompt_at(index)
         sampling = replace(self.sampling, seed=derive_seed(self.seed, "rollout", index))
-        async with asyncio.TaskGroup() as tasks:
-            sampled = tasks.create_task(self.engine.generate(prompt.token_ids, sampling))
+        async with first_failure(), asyncio.TaskGroup() as tasks:
+            sampled = tasks.create_task(self.sampler.sample(prompt, sampling))
             if self.greedy_baseline:
-                greedy = tasks.create_task(self.engine.generate(prompt.token_ids, replace(sampling, temperature=0.0, num_samples=1)))
-        completions = sampled.result()
-        greedy_completions = greedy.result() if self.greedy_baseline else []
+                greedy = tasks.create_task(self.sampler.sample(prompt, replace(sampling, temperature=0.0, num_samples=1)))
+        prompt, completions = sampled.result().prompt, sampled.result().completions
+        greedy_completions = greedy.result().completions if self.greedy_baseline else []
         verdicts = await self.judge(prompt.problem, [*completions, *greedy_completions])
         rollouts = [
             Rollout(prompt, completion, verdict) for completion, verdict in zip([*completions, *greedy_completions], verdicts, strict=True)
         ]
         return RolloutGroup(index, tuple(rollouts[: len(completions)]), rollouts[-1] if self.greedy_baseline else None)
+
+
+@asynccontextmanager
+async def first_failure() -> AsyncIterator[None]:
+    """Raise the first failure of a task group as it is: what the caller tells apart is inside the group."""
+    try:
+        yield
+    except BaseExceptionGroup as failures:
+        error: BaseException = failures
+        while isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+        raise error from None

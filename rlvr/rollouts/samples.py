@@ -8,18 +8,19 @@ from rlvr.types import Completion, Rollout, TrainSample
 
 
 def policy_sample(rollout: Rollout, advantages: Sequence[float], *, group_index: int, scored: bool = True) -> TrainSample:
-    """Lay a completion behind its prompt; `advantages` has one entry per completion token.
+    """Lay a completion behind its prompt; `advantages` has one entry per token that the policy wrote.
 
     `scored` False masks the whole sample: it then counts as a sequence without tokens. The stop token is part of the completion and stays
     in the loss: without it the policy never learns to end its answer.
     """
     prompt, completion = rollout.prompt, rollout.completion
     blank = (0.0,) * len(prompt.token_ids)
+    credit = iter(advantages)
     return TrainSample(
         token_ids=prompt.token_ids + completion.token_ids,
-        loss_mask=(False,) * len(prompt.token_ids) + (scored,) * completion.num_tokens,
+        loss_mask=(False,) * len(prompt.token_ids) + tuple(scored and mine for mine in completion.mask),
         behavior_logprobs=blank + completion.logprobs,
-        advantages=blank + tuple(advantages),
+        advantages=blank + tuple(next(credit) if mine else 0.0 for mine in completion.mask),
         policy_version=completion.first_version,
         group_index=group_index,
     )
@@ -30,7 +31,7 @@ def written_sample(prompt: Sequence[int], completion: Completion) -> TrainSample
     blank = (0.0,) * (len(prompt) + completion.num_tokens)
     return TrainSample(
         token_ids=(*prompt, *completion.token_ids),
-        loss_mask=(False,) * len(prompt) + (True,) * completion.num_tokens,
+        loss_mask=(False,) * len(prompt) + completion.mask,
         behavior_logprobs=blank,
         advantages=blank,
         policy_version=completion.first_version,

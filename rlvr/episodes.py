@@ -1,0 +1,46 @@
+"""How a run's completions are drawn: one reply to each prompt, or episodes with the environment its configuration names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rlvr.config import RunConfig
+from rlvr.data.chat import answer_ids, render
+from rlvr.environments.protocol import Environment
+from rlvr.errors import ConfigError
+from rlvr.registries import ENVIRONMENTS
+from rlvr.rollouts.sampler import Episodes, Sampler, SingleTurn
+from rlvr.session import Session
+from verifiers.types import Message, Problem
+
+
+def build_environment(config: RunConfig) -> Environment:
+    """Raises: RegistryError: there is no such environment. ConfigError: its options are wrong."""
+    assert config.environment is not None
+    try:
+        return ENVIRONMENTS.get(config.environment.name)(**config.environment.options)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"environment.options={config.environment.options} do not fit '{config.environment.name}': {error}") from error
+
+
+def build_sampler(config: RunConfig, session: Session) -> Sampler:
+    """Return what draws a run's completions from its session's engine."""
+    if config.environment is None:
+        return SingleTurn(session.engine)
+    tokenizer = session.loaded.tokenizer
+
+    def prompt_ids(problem: Problem) -> tuple[int, ...]:
+        return render(problem, tokenizer, config.data)
+
+    def said_ids(conversation: Sequence[Message], answer: Sequence[Message], reply_ids: Sequence[int]) -> tuple[int, ...]:
+        return answer_ids(conversation, answer, reply_ids, tokenizer, config.data)
+
+    return Episodes(
+        engine=session.engine,
+        environment=build_environment(config),
+        render=prompt_ids,
+        answer=said_ids,
+        decode=lambda ids: tokenizer.decode(list(ids), skip_special_tokens=False),
+        max_turns=config.environment.max_turns,
+        timeout_seconds=config.environment.timeout_seconds,
+    )
