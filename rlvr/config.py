@@ -213,6 +213,8 @@ class WeightSyncConfig(Settings):
     """Deadline of one sync."""
     in_flight: Literal["finish", "continue"] = "finish"
     """What becomes of completions that are being written when new weights come: they finish on the old ones, or continue on the new."""
+    adapters: Literal["auto", "merged", "alone"] = "auto"
+    """With model.lora: send the adapters alone, or the weights with the adapters merged in. auto: alone where the engine takes them."""
     transport: Literal["file", "nccl", "ipc"] = "file"
     """How weights reach servers: a folder that trainer and servers share, NCCL between GPUs, or CUDA memory handles on one node."""
     folder: str | None = None

@@ -20,7 +20,7 @@ from urllib.error import URLError
 from urllib.request import urlopen
 
 from rlvr.config import RunConfig
-from rlvr.engines.vllm_requests import TRANSFER_BACKEND, VLLM_DEFAULTS, cpu_arguments
+from rlvr.engines.vllm_requests import TRANSFER_BACKEND, VLLM_DEFAULTS, adapter_arguments, cpu_arguments
 from rlvr.errors import ConfigError, EngineFailed, MissingExtra
 
 RESTART_PAUSE_SECONDS = 5.0
@@ -58,6 +58,7 @@ def plan_servers(config: RunConfig, *, num_servers: int, host: str, port: int, l
         environment = {
             # The reinforcement-learning endpoints: pause, resume and weight updates.
             "VLLM_SERVER_DEV_MODE": "1",
+            "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1",
             "VLLM_LOGGING_LEVEL": os.environ.get("VLLM_LOGGING_LEVEL", "WARNING"),
         }
         if gpus:
@@ -114,6 +115,8 @@ def _arguments(config: RunConfig, *, on_cpu: bool, host: str, port: int) -> list
         flags["distributed-executor-backend"] = "uni"  # One process less, and none that spins while it waits.
     if not on_cpu:
         flags["gpu-memory-utilization"] = settings.gpu_memory_utilization
+    if model.lora is not None and config.weight_sync.adapters != "merged":
+        flags |= {name.replace("_", "-"): value for name, value in adapter_arguments(model.lora.rank).items()}
     flags |= {name.replace("_", "-"): value for name, value in settings.options.items()}
     command = [model.path]
     for name, value in flags.items():

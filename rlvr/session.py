@@ -29,6 +29,7 @@ class Session:
     policy: TorchPolicy
     engine: Engine
     max_sequence_tokens: int
+    run_folder: Path
 
 
 @asynccontextmanager
@@ -84,7 +85,7 @@ async def open_session(
         )
         sampler: Engine = await ENGINES.get(engine.name).open(setting)
         try:
-            yield Session(compute, loaded, policy, sampler, max_sequence_tokens)
+            yield Session(compute, loaded, policy, sampler, max_sequence_tokens, run_folder)
         finally:
             await sampler.close()
 
@@ -127,6 +128,7 @@ def open_weight_sync(session: Session, config: RunConfig, prompts: Sequence[Sequ
         config=config.weight_sync,
         tolerance=sync_tolerance(session, config),
         idle_during_update=config.batch.max_staleness == 0,
+        adapter_folder=session.run_folder / "adapters",
     )
 
 

@@ -7,13 +7,15 @@ So after the first sync, and every few, the engine writes completions of a fixed
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Protocol
 
 from rlvr.compute import ComputeThread
 from rlvr.config import WeightSyncConfig
-from rlvr.engines.protocol import Engine, Replica
+from rlvr.engines.protocol import Engine, Replica, TakesAdapters
 from rlvr.errors import EngineFailed, WeightSyncFailed, WeightSyncMismatch
 from rlvr.policy.protocol import Policy
 from rlvr.rollouts.samples import written_sample
@@ -27,6 +29,7 @@ PROBE_TOKENS = 192
 PROBE_NEW_TOKENS = 16
 
 
+KEPT_ADAPTERS = 3
 DEADLINE_SLACK = 1.5
 
 
@@ -77,7 +80,10 @@ class PushedWeights:
         config: WeightSyncConfig,
         tolerance: float,
         idle_during_update: bool,
+        adapter_folder: Path | None = None,
     ) -> None:
+        """`adapter_folder`: where adapters are written for an engine that takes them alone."""
+        self._adapter_folder = adapter_folder or Path("adapters")
         self.version = 0
         self.last_difference: float | None = None
         self._engine = engine
@@ -99,7 +105,7 @@ class PushedWeights:
         try:
             # An engine of several servers keeps the deadline with each of them and goes on without the late; this is for all together.
             async with asyncio.timeout(seconds * DEADLINE_SLACK):
-                await self._engine.load_weights(self._policy.weights(), version)
+                await self._send(version)
         except TimeoutError as error:
             raise WeightSyncFailed(
                 f"the weights of version {version} did not reach the engine within weight_sync.timeout_seconds={seconds:g}: "
@@ -110,6 +116,18 @@ class PushedWeights:
         replicas = [replica for replica in self._engine.replicas() if due or replica not in self._verified]
         self.last_difference = await self._verify(replicas) if replicas else None
         self._num_published += 1
+
+    async def _send(self, version: int) -> None:
+        """Send the adapters alone where there are any and the engine takes them, else the whole state dict."""
+        engine = self._engine
+        if not (isinstance(engine, TakesAdapters) and engine.takes_adapters):
+            await engine.load_weights(self._policy.weights(), version)
+            return
+        folder = self._adapter_folder / f"version_{version:06d}"
+        await self._compute.run(self._policy.save_adapter, folder)
+        await engine.load_adapter(folder, version)
+        for older in sorted(self._adapter_folder.glob("version_*"))[:-KEPT_ADAPTERS]:
+            shutil.rmtree(older, ignore_errors=True)
 
     async def before_update(self) -> None:
         if self._idle_during_update:

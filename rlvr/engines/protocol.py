@@ -63,6 +63,21 @@ class Engine(Protocol):
         ...
 
 
+@runtime_checkable
+class TakesAdapters(Protocol):
+    """An engine that can sample with low-rank adapters over weights it keeps; only they have to be sent."""
+
+    takes_adapters: bool
+    """Whether it was opened for them."""
+
+    async def load_adapter(self, folder: Path, version: int) -> None:
+        """Take over the adapters in a folder that peft's `save_pretrained` wrote; completions begun after it carry `version`.
+
+        Those being written keep their adapters. The folder may be removed once a later version has been taken over.
+        """
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class EngineSetting:
     """What an engine may be built from. `compute_dtype` is the type that `config.dtype` auto means.
@@ -79,6 +94,11 @@ class EngineSetting:
     compute_dtype: torch.dtype
     max_sequence_tokens: int
     run_folder: Path
+
+    @property
+    def sends_adapters(self) -> bool:
+        """Whether adapters are to be sent alone to an engine that can take them."""
+        return self.model_config.lora is not None and self.sync.adapters != "merged"
 
     @property
     def dtype(self) -> torch.dtype:

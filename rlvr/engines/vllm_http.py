@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import httpx
 
-from rlvr.engines.vllm_requests import completion_of
+from rlvr.engines.vllm_requests import adapter_name, completion_of
 from rlvr.types import Completion
 
 PAUSE_MODES = {"finish": "wait", "continue": "keep", "abort": "abort"}
@@ -40,25 +40,29 @@ class VllmServer:
         self._client = client
         self._decode = decode
 
-    async def generate(self, token_ids: Sequence[int], parameters: dict[str, Any], *, timeout: float) -> list[Completion]:
-        """Ask for completions of one prompt, in the order of their index."""
+    async def generate(
+        self, token_ids: Sequence[int], parameters: dict[str, Any], *, timeout: float, adapter: int | None = None
+    ) -> list[Completion]:
+        """Ask for completions of one prompt, in the order of their index; `adapter`: the version of the adapters to sample with."""
         body = {"token_ids": list(token_ids), "sampling_params": parameters}
+        if adapter is not None:
+            body["model"] = adapter_name(adapter)
         answer = await self._call("POST", "/inference/v1/generate", timeout, json=body)
         try:
             choices = sorted(answer["choices"], key=lambda choice: choice["index"])
-            completions = [self._completion(choice) for choice in choices]
+            completions = [self._completion(choice, adapter) for choice in choices]
         except (KeyError, TypeError, ValueError, IndexError) as error:
             raise ServerError(f"{self.url} answered a request with something else than completions ({error!r})") from error
         if len(completions) != parameters.get("n", 1) or any(completion.finish_reason == "aborted" for completion in completions):
             raise ServerError(f"{self.url} gave up a request unfinished")
         return completions
 
-    def _completion(self, choice: dict[str, Any]) -> Completion:
+    def _completion(self, choice: dict[str, Any], adapter: int | None) -> Completion:
         return completion_of(
             choice["token_ids"],
             [entry["logprob"] for entry in choice["logprobs"]["content"]],
             choice["finish_reason"],
-            [span["version"] for span in choice["weight_versions"]],
+            [span["version"] for span in choice["weight_versions"]] if adapter is None else [str(adapter)],
             decode=self._decode,
         )
 
@@ -121,6 +125,16 @@ class VllmServer:
             await self._call("POST", "/start_weight_update", None)
         await self._call("POST", "/update_weights", None, json={"update_info": update_info})
         await self._call("POST", "/finish_weight_update", None, json={"weight_version": str(version)})
+
+    async def load_adapter(self, folder: str, version: int, timeout: float) -> None:
+        """Take over adapters beside those of completions that are being written; the caller takes back older ones."""
+        body = {"lora_name": adapter_name(version), "lora_path": folder}
+        await self._call("POST", "/v1/load_lora_adapter", timeout, parse=False, json=body)
+
+    async def unload_adapter(self, version: int, timeout: float) -> None:
+        """Forget adapters; of a server that does not know them there is nothing to forget."""
+        with suppress(ServerError):
+            await self._call("POST", "/v1/unload_lora_adapter", timeout, parse=False, json={"lora_name": adapter_name(version)})
 
     async def _call(self, method: str, path: str, timeout: float | None, *, parse: bool = True, **options: Any) -> Any:
         try:

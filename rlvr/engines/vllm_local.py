@@ -13,12 +13,21 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import torch
 
 from rlvr.engines.protocol import EngineSetting, NamedTensors, check_request, stop_token_ids
-from rlvr.engines.vllm_requests import TRANSFER_BACKEND, VLLM_DEFAULTS, completion_of, cpu_arguments, sampling_parameters
+from rlvr.engines.vllm_requests import (
+    TRANSFER_BACKEND,
+    VLLM_DEFAULTS,
+    adapter_arguments,
+    adapter_name,
+    completion_of,
+    cpu_arguments,
+    sampling_parameters,
+)
 from rlvr.errors import ConfigError, EngineFailed, MissingExtra
 from rlvr.types import Completion, Sampling
 
@@ -53,9 +62,20 @@ class VllmEngine:
             thread.close()
             raise ConfigError(f"vLLM cannot start with model.path={setting.model_config.path!r}: {error}") from error
         sleeps = setting.config.vllm.sleep and torch.cuda.is_available()
-        return cls(thread, setting.tokenizer, stop_token_ids(setting.model, setting.tokenizer), sleeps=sleeps)
+        stop_ids = stop_token_ids(setting.model, setting.tokenizer)
+        return cls(thread, setting.tokenizer, stop_ids, sleeps=sleeps, takes_adapters=setting.sends_adapters)
 
-    def __init__(self, thread: VllmThread, tokenizer: PreTrainedTokenizerBase, stop_ids: frozenset[int], *, sleeps: bool) -> None:
+    def __init__(
+        self,
+        thread: VllmThread,
+        tokenizer: PreTrainedTokenizerBase,
+        stop_ids: frozenset[int],
+        *,
+        sleeps: bool,
+        takes_adapters: bool = False,
+    ) -> None:
+        self.takes_adapters = takes_adapters
+        self._adapter: Adapter | None = None
         self._thread = thread
         self._tokenizer = tokenizer
         self._stop_ids = stop_ids
@@ -69,13 +89,14 @@ class VllmEngine:
     async def generate(self, token_ids: Sequence[int], sampling: Sampling) -> list[Completion]:
         """See `Engine.generate`. Raises: ValueError: a request that vLLM cannot take. EngineFailed: vLLM has failed."""
         check_request(token_ids, sampling)
-        output = await self._ask(Request(tuple(token_ids), sampling_parameters(sampling, self._stop_ids)))
+        adapter = self._adapter
+        output = await self._ask(Request(tuple(token_ids), sampling_parameters(sampling, self._stop_ids), adapter))
         completions = [
             completion_of(
                 sample.token_ids,
                 [entry[token].logprob for entry, token in zip(sample.logprobs or (), sample.token_ids, strict=True)],
                 sample.finish_reason,
-                [span.version for span in sample.weight_versions or ()],
+                [str(adapter.version)] if adapter is not None else [span.version for span in sample.weight_versions or ()],
                 decode=self._decode,
             )
             for sample in sorted(output.outputs, key=lambda sample: sample.index)
@@ -85,13 +106,19 @@ class VllmEngine:
     async def logprobs(self, token_ids: Sequence[int]) -> list[float]:
         """See `Engine.logprobs`."""
         parameters = {"max_tokens": 1, "prompt_logprobs": 0, "detokenize": False, "temperature": 0.0}
-        output = await self._ask(Request(tuple(token_ids), parameters))
+        output = await self._ask(Request(tuple(token_ids), parameters, self._adapter))
         told = output.prompt_logprobs or []
         return [0.0, *(entry[token].logprob for entry, token in zip(told[1:], token_ids[1:], strict=True))]
 
     async def load_weights(self, named_tensors: NamedTensors, version: int) -> None:
         """See `Engine.load_weights`; what is being written finishes or continues as `weight_sync.in_flight` says."""
         await self._thread.change(lambda engine: _load(engine, named_tensors, version))
+
+    async def load_adapter(self, folder: Path, version: int) -> None:
+        """See `TakesAdapters.load_adapter`."""
+        before, adapter = self._adapter, Adapter(folder, version)
+        await self._thread.call(self._thread.take_adapter, adapter, before)
+        self._adapter = adapter
 
     def replicas(self) -> Sequence[VllmEngine]:
         return (self,)
@@ -132,12 +159,21 @@ class VllmEngine:
         return self._tokenizer.decode(list(token_ids), skip_special_tokens=True)
 
 
+@dataclass(frozen=True, slots=True)
+class Adapter:
+    """Low-rank adapters in a folder, and the policy's version they are of."""
+
+    folder: Path
+    version: int
+
+
 @dataclass(eq=False, slots=True)
 class Request:
     """A prompt on its way through vLLM; `name` is vLLM's for it, once it has been handed over."""
 
     token_ids: tuple[int, ...]
     parameters: dict[str, Any]
+    adapter: Adapter | None = None
     answer: Future[Any] = None  # type: ignore[assignment]
     name: str = ""
 
@@ -191,6 +227,15 @@ class VllmThread:
     def abort(self, request: Request) -> None:
         """Take back a request that nobody waits for any more."""
         self._put(lambda: self._abort(request))
+
+    def take_adapter(self, adapter: Adapter, before: Adapter | None) -> None:
+        """Called in the thread: make vLLM know the adapters, and forget those that nobody samples with any more."""
+        assert self._engine is not None, "vLLM runs"
+        if not self._engine.add_lora(_lora_request(adapter)):
+            raise EngineFailed(f"vLLM did not take the adapters of version {adapter.version} in {adapter.folder}")
+        in_use = {request.adapter for request in (*self._running.values(), *self._held)}
+        if before is not None and before not in in_use:
+            self._engine.remove_lora(_lora_id(before))
 
     def close(self) -> None:
         """Stop after the present step and give vLLM's memory back."""
@@ -258,7 +303,8 @@ class VllmThread:
             name = str(next(self._names))
             try:
                 params = SamplingParams(**request.parameters, output_kind=RequestOutputKind.FINAL_ONLY)
-                engine.add_request(name, {"prompt_token_ids": list(request.token_ids)}, params)
+                prompt = {"prompt_token_ids": list(request.token_ids)}
+                engine.add_request(name, prompt, params, lora_request=_lora_request(request.adapter))
             except Exception as error:  # Too long, or a setting that vLLM does not take: this request's fault alone.
                 request.answer.set_exception(ValueError(f"vLLM refuses a prompt of {len(request.token_ids)} tokens: {error}"))
                 continue
@@ -294,6 +340,18 @@ def _fulfil(answer: Future[Any], work: Callable[[], Any]) -> None:
         answer.set_exception(error)
 
 
+def _lora_id(adapter: Adapter) -> int:
+    return adapter.version + 1  # vLLM counts from 1.
+
+
+def _lora_request(adapter: Adapter | None) -> Any:
+    if adapter is None:
+        return None
+    from vllm.lora.request import LoRARequest
+
+    return LoRARequest(adapter_name(adapter.version), _lora_id(adapter), str(adapter.folder))
+
+
 def _start(setting: EngineSetting, *, attach: Callable[[LLMEngine], None]) -> None:
     """Build vLLM's engine in the calling thread."""
     settings = setting.config.vllm
@@ -326,6 +384,7 @@ def _start(setting: EngineSetting, *, attach: Callable[[LLMEngine], None]) -> No
         "disable_log_stats": True,
         "seed": 0,
         **(cpu_arguments(setting.max_sequence_tokens) if on_cpu else {"gpu_memory_utilization": settings.gpu_memory_utilization}),
+        **(adapter_arguments(setting.model_config.lora.rank) if setting.model_config.lora and setting.sends_adapters else {}),
         **settings.options,
     }
     engine = LLMEngine.from_engine_args(EngineArgs(**arguments))

@@ -62,6 +62,21 @@ def completion_of(
     )
 
 
+ADAPTER_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
+"""The largest ranks that vLLM 0.32 can be set up for."""
+
+
+def adapter_arguments(rank: int) -> dict[str, int | bool]:
+    """Return what vLLM needs to sample with adapters of this rank: the present ones, and those of completions begun before."""
+    largest = next((each for each in ADAPTER_RANKS if each >= rank), rank)
+    return {"enable_lora": True, "max_lora_rank": largest, "max_loras": 2}
+
+
+def adapter_name(version: int) -> str:
+    """The adapters of each version have a name of their own: vLLM's prefix cache tells them apart by it."""
+    return f"policy-{version}"
+
+
 def model_shape(config: object) -> dict[str, int | str]:
     """Return what of a text model's configuration the shapes of its weights depend on."""
     names = (

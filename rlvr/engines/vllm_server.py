@@ -26,6 +26,8 @@ from rlvr.types import Completion, Sampling
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+KEPT_ADAPTERS = 2
+"""Versions of adapters that servers keep: the present one, and that of completions begun before it."""
 MAX_ATTEMPTS = 5
 """How many servers a request is asked of before its error is the run's."""
 
@@ -54,6 +56,7 @@ class VllmServerEngine:
             in_flight=setting.sync.in_flight,
             sync_timeout_seconds=setting.sync.timeout_seconds,
             shape=model_shape(setting.model.config.get_text_config()) if setting.sync.transport == "file" else None,
+            takes_adapters=setting.sends_adapters and setting.sync.transport == "file",
         )
         try:
             await engine._start(setting)
@@ -73,6 +76,7 @@ class VllmServerEngine:
         in_flight: str,
         sync_timeout_seconds: float,
         shape: dict[str, int | str] | None,
+        takes_adapters: bool,
     ) -> None:
         self._config = config
         self._tokenizer = tokenizer
@@ -85,6 +89,8 @@ class VllmServerEngine:
         self._client = httpx.AsyncClient(timeout=None, limits=httpx.Limits(max_connections=None, max_keepalive_connections=0))
         self._servers = [VllmServer(url, self._client, self._decode) for url in config.urls]
         self._shape = shape
+        self.takes_adapters = takes_adapters
+        self._adapters: list[tuple[int, Path]] = []
         self._version = 0
         self._path: Path | None = None
         self._syncing = asyncio.Lock()
@@ -132,6 +138,37 @@ class VllmServerEngine:
                 raise WeightSyncFailed(f"no server took the weights of version {version}: {'; '.join(failures)}")
         if not present:
             await self._wait_for_server()
+
+    async def load_adapter(self, folder: Path, version: int) -> None:
+        """See `TakesAdapters.load_adapter`. A server that cannot take them is left out until it can.
+
+        Raises: WeightSyncFailed: no server took them.
+        """
+        async with self._syncing:
+            # The folder is copied: a server that comes back takes them later, and completions in flight need the ones before.
+            path = await asyncio.to_thread(self._weights.keep_adapter, folder, version)
+            present = [server for server in self._servers if server.serves]
+            async with asyncio.TaskGroup() as tasks:
+                results = [tasks.create_task(self._bring_adapter(server, path, version)) for server in present]
+            failures = [failure for task in results if (failure := task.result()) is not None]
+            if present and len(failures) == len(present):
+                raise WeightSyncFailed(f"no server took the adapters of version {version}: {'; '.join(failures)}")
+            self._adapters.append((version, path))
+            while len(self._adapters) > KEPT_ADAPTERS:
+                old, _ = self._adapters.pop(0)
+                for server in present:
+                    await server.unload_adapter(old, self._config.health_timeout_seconds)
+        if not present:
+            await self._wait_for_server()
+
+    async def _bring_adapter(self, server: VllmServer, path: Path, version: int) -> str | None:
+        try:
+            await server.unload_adapter(version, self._config.health_timeout_seconds)  # Of a run before this one.
+            await server.load_adapter(str(path), version, self._sync_timeout_seconds)
+        except ServerError as error:
+            self._lost(server, f"did not take the adapters of version {version}: {error}")
+            return f"{server.url} {server.fault}"
+        return None
 
     def replicas(self) -> Sequence[OneServer]:
         """Each server that serves at present; one that went and came back is another replica."""
@@ -187,7 +224,8 @@ class VllmServerEngine:
 
     async def _ask(self, server: VllmServer, token_ids: Sequence[int], parameters: dict[str, Any]) -> list[Completion]:
         """Ask one server; left at once when the server is found dead or hanging meanwhile."""
-        asking = asyncio.create_task(server.generate(token_ids, parameters, timeout=self._config.request_timeout_seconds))
+        adapter = self._adapters[-1][0] if self._adapters else None
+        asking = asyncio.create_task(server.generate(token_ids, parameters, timeout=self._config.request_timeout_seconds, adapter=adapter))
         lost = asyncio.create_task(server.lost.wait())
         try:
             await asyncio.wait({asking, lost}, return_when=asyncio.FIRST_COMPLETED)
@@ -273,6 +311,8 @@ class VllmServerEngine:
             with suppress(ServerError, TimeoutError):
                 async with asyncio.timeout(self._sync_timeout_seconds):
                     await server.get_ready(self._sync_timeout_seconds, shape=self._shape)
+                    if self._adapters and await self._bring_adapter(server, self._adapters[-1][1], self._adapters[-1][0]) is not None:
+                        return
                     if self._path is not None:
                         async with server.paused("abort"):
                             await server.update_weights({"path": str(self._path)}, version=self._version)
@@ -333,6 +373,15 @@ class WeightFolder:
         for older in self._folder.glob("version_*"):
             if older != path:
                 older.unlink(missing_ok=True)
+        return path
+
+    def keep_adapter(self, folder: Path, version: int) -> Path:
+        """Copy adapters to a place of their own and return it; those of all but the last versions are removed."""
+        path = self._folder / f"adapters_{version:06d}"
+        shutil.rmtree(path, ignore_errors=True)
+        shutil.copytree(folder, path)
+        for older in sorted(self._folder.glob("adapters_*"))[:-KEPT_ADAPTERS]:
+            shutil.rmtree(older, ignore_errors=True)
         return path
 
     def remove(self) -> None:

@@ -215,6 +215,11 @@ class TorchPolicy:
     def weights(self) -> Iterator[tuple[str, Tensor]]:
         yield from plain_weights(self.model)
 
+    def save_adapter(self, folder: Path) -> None:
+        """See `Policy.save_adapter`."""
+        assert self.loaded.peft_model is not None, "model.lora is not set"
+        self.loaded.peft_model.save_pretrained(str(folder))
+
     def save(self, folder: Path) -> None:
         """Write all that further steps depend on; the reference is not among it, since it is what the run was started from."""
         folder.mkdir(parents=True, exist_ok=True)

@@ -37,7 +37,7 @@ def command_lines() -> Iterator[tuple[str, str]]:
         for line in [*"\n".join(blocks).splitlines(), *(" ".join(code.split()) for code in inline)]:
             if line.strip().startswith("rlvr ") and not GRAMMAR.search(line.strip()):
                 yield page.name, line.strip()
-    for command in ("train", "sft", "verify", "audit", "show", "list", "doctor"):
+    for command in ("train", "sft", "serve", "rollout", "verify", "audit", "show", "list", "doctor"):
         shown = COMMANDS.commands[command].help or ""
         yield from (("--help", line) for line in map(str.strip, shown.splitlines()) if line.startswith("rlvr "))
     for recipe in RECIPES:
@@ -83,8 +83,8 @@ def test_a_documented_command_is_accepted(page: str, line: str, tmp_path: Path, 
     monkeypatch.chdir(tmp_path)
     write_sources(tmp_path)
     command, given = parse(line)
-    if command in ("train", "sft"):
-        plan(RunConfig if command == "train" else SftConfig, given["source"], given["overrides"] or [], given["resume"])
+    if command in ("train", "sft", "serve", "rollout"):
+        plan(SftConfig if command == "sft" else RunConfig, given["source"], given["overrides"] or [], given.get("resume"))
     elif command == "verify" and given["validate"] is not None:
         arguments = [given["source"], *(given["options"] or [])] if given["source"] else []
         resolve(ValidateSettings, {"data": {"path": given["validate"]}}, [text for text in arguments if text.startswith(DATA_PREFIX)])

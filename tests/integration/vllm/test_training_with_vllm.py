@@ -38,6 +38,14 @@ def test_vllm_in_the_process_is_checked_at_every_sync_and_drifts_nowhere(max_sta
     assert fresh and all(row["engine/logprob_drift"] < 1e-4 for row in fresh)
 
 
+def test_adapters_alone_are_sent_to_vllm_in_the_process(run_script, tiny_model_folder, tmp_path):
+    changes = {"model": {"dtype": "float32", "lora": {"rank": 4}}, "optimizer": {"learning_rate": 0.01}}
+    rows = run_script(SCRIPT, tiny_model_folder, tmp_path, json.dumps(changes))
+    assert all(row["engine/sync_difference"] < 1e-4 and row["engine/logprob_drift"] < 1e-4 for row in rows[1:])
+    assert rows[-1]["reward/mean"] > rows[1]["reward/mean"] or rows[-1]["policy/grad_norm"] > 0
+    assert list((tmp_path / "runs" / "small" / "adapters").glob("version_*/adapter_model.safetensors"))
+
+
 @pytest.mark.parametrize("max_staleness", [0, 2])
 def test_a_run_goes_on_when_a_server_is_killed_and_trains_on_every_group_once(max_staleness, servers, tiny_model_folder, tmp_path):
     urls = [server.plan.url for server in servers]

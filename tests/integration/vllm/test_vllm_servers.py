@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from rlvr.compute import ComputeThread
-from rlvr.config import EngineConfig, ModelConfig, OptimizerConfig, ServersConfig, WeightSyncConfig
+from rlvr.config import EngineConfig, LoraConfig, ModelConfig, OptimizerConfig, ServersConfig, WeightSyncConfig
 from rlvr.engines.protocol import EngineSetting
 from rlvr.engines.vllm_server import VllmServerEngine
 from rlvr.errors import ConfigError, EngineFailed, WeightSyncFailed, WeightSyncMismatch
@@ -47,9 +47,11 @@ class Trainer:
     compute: ComputeThread
 
     def move(self, seed: int) -> None:
+        """Change what is trained: all weights, or the adapters where there are any."""
         generator = torch.Generator().manual_seed(seed)
+        trained = [p for p in self.policy.model.parameters() if p.requires_grad]
         with torch.no_grad():
-            for parameter in self.policy.model.parameters():
+            for parameter in trained:
                 parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.02)
 
     async def difference(self) -> float:
@@ -60,9 +62,9 @@ class Trainer:
 
 @asynccontextmanager
 async def trainer_of(
-    model: Path, urls: Sequence[str], folder: Path, *, in_flight="finish", deadline=60.0, **servers
+    model: Path, urls: Sequence[str], folder: Path, *, in_flight="finish", deadline=60.0, lora=None, **servers
 ) -> AsyncIterator[Trainer]:
-    config = ModelConfig(path=str(model), dtype="float32")
+    config = ModelConfig(path=str(model), dtype="float32", lora=lora)
     sync = WeightSyncConfig(in_flight=in_flight, timeout_seconds=30)
     settings = {"health_every_seconds": 0.3, "health_timeout_seconds": 2.0, "recovery_timeout_seconds": 20.0} | servers
     async with asyncio.timeout(deadline):
@@ -83,7 +85,16 @@ async def trainer_of(
             probe = Probe.of(PROMPTS, Sampling(16, temperature=TEMPERATURE), max_sequence_tokens=500)
             engine = await VllmServerEngine.open(setting)
             try:
-                weights = PushedWeights(engine, policy, compute, probe, config=sync, tolerance=FLOAT32_TOLERANCE, idle_during_update=False)
+                weights = PushedWeights(
+                    engine,
+                    policy,
+                    compute,
+                    probe,
+                    config=sync,
+                    tolerance=FLOAT32_TOLERANCE,
+                    idle_during_update=False,
+                    adapter_folder=folder / "adapters",
+                )
                 yield Trainer(policy, engine, weights, probe, compute)
             finally:
                 await engine.close()
@@ -133,6 +144,26 @@ def test_logprobs_are_the_policys_after_each_of_ten_updates(
                 assert await trainer.difference() < 1e-4
                 [completion] = await trainer.engine.generate(PROMPTS[0], Sampling(4))
                 assert (completion.first_version, completion.last_version) == (version, version)
+
+    asyncio.run(run())
+
+
+def test_adapters_alone_are_sent_to_a_server_that_takes_them_and_are_the_policys(adapter_server, tiny_model_folder, tmp_path):
+    async def run() -> None:
+        async with trainer_of(tiny_model_folder, [adapter_server.plan.url], tmp_path, lora=LoraConfig(rank=4)) as trainer:
+            assert trainer.engine.takes_adapters
+            for version in range(5):
+                if version:
+                    trainer.move(version)
+                writing = asyncio.create_task(ask(trainer, 4)) if version else None
+                await asyncio.sleep(0.1)
+                await trainer.weights.publish(version)
+                assert await trainer.difference() < 1e-4
+                [completion] = await trainer.engine.generate(PROMPTS[0], Sampling(4))
+                assert (completion.first_version, completion.last_version) == (version, version)
+                if writing is not None:  # What was begun before goes on with its own adapters.
+                    assert {c.last_version for group in await writing for c in group} == {version - 1}
+            assert not list(tmp_path.glob("weights/version_*"))  # no weights were sent
 
     asyncio.run(run())
 
