@@ -141,7 +141,9 @@ def test_no_worker_outlives_its_pool_or_a_parent_that_is_killed(pool: WorkerPool
     assert _ends(worker)
     code = (
         "import time\nfrom verifiers.workers import WorkerPool\n"
-        f"print(WorkerPool({MISBEHAVE!r}, num_workers=1, deadline_seconds=60).call('fine')[2], flush=True)\ntime.sleep(60)\n"
+        # In a variable: a pool that nobody holds may end its worker before it is looked for.
+        f"pool = WorkerPool({MISBEHAVE!r}, num_workers=1, deadline_seconds=60)\n"
+        "print(pool.call('fine')[2], flush=True)\ntime.sleep(60)\n"
     )
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": os.getcwd()}) as parent:
         assert parent.stdout is not None
