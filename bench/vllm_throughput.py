@@ -67,8 +67,9 @@ def measure(size: str, arguments: argparse.Namespace) -> dict[str, Any]:
 def one(size: str, rounds: int, prompts: int, group: int, tokens: int) -> None:
     from vllm import LLM, SamplingParams
 
-    from rlvr.engines.vllm_local import VllmEngine, VllmThread
+    from rlvr.engines.vllm_local import VllmEngine
     from rlvr.engines.vllm_requests import VLLM_DEFAULTS, cpu_arguments
+    from rlvr.engines.vllm_thread import VllmThread
     from rlvr.types import Sampling
 
     with tempfile.TemporaryDirectory() as folder:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from rlvr.cli import FAILED, app
-from rlvr.cli.training import Overrides
+from rlvr.cli.training import Overrides, read_run
 
 Kind = StrEnum("Kind", "verifiers suites algorithms advantages losses engines environments sandboxes settings recipes")
 Order = StrEnum("Order", "group score reward advantage length")
@@ -76,13 +76,9 @@ def doctor(
     rlvr doctor --mismatch my.yaml engine.name=vllm
     """
     if mismatch is not None:
-        from rlvr.config import RunConfig
         from rlvr.mismatch import diagnose as diagnose_mismatch
-        from rlvr.recipe import plan
 
-        planned = plan(RunConfig, mismatch, overrides or [], None)
-        assert isinstance(planned.config, RunConfig)
-        if not diagnose_mismatch(planned.config, typer.echo):
+        if not diagnose_mismatch(read_run(mismatch, overrides), typer.echo):
             raise typer.Exit(FAILED)
         return
     from rlvr.cli.listing import print_checks

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from rlvr.cli import app
-from rlvr.cli.training import Overrides, Source
+from rlvr.cli.training import Overrides, Source, read_run
 
 
 @app.command(rich_help_panel="Learn")
@@ -31,16 +31,9 @@ def serve(
 
     rlvr train gsm8k_grpo engine.name=vllm_server 'engine.servers.urls=[http://127.0.0.1:8000,http://127.0.0.1:8001]'
     """
-    from rlvr.config import PREPARED_BY_RECIPE, RunConfig
-    from rlvr.errors import ConfigError
-    from rlvr.recipe import plan
     from rlvr.serve import keep_running, plan_servers
 
-    planned = plan(RunConfig, source, overrides or [], None)
-    assert isinstance(planned.config, RunConfig)
-    if planned.config.model.path == PREPARED_BY_RECIPE:
-        raise ConfigError("the recipe makes its model when it runs: give the folder it made with model.path=RUN-preparation/…/export")
-    plans = plan_servers(planned.config, num_servers=num_servers, host=host, port=port, log_folder=log_folder)
+    plans = plan_servers(read_run(source, overrides), num_servers=num_servers, host=host, port=port, log_folder=log_folder)
     typer.echo(f"engine.servers.urls=[{','.join(each.url for each in plans)}]")
     keep_running(plans, typer.echo)
 
@@ -62,10 +55,6 @@ def rollout(
 
     rlvr train my.yaml rollouts.replay=groups num_steps=8
     """
-    from rlvr.config import RunConfig
-    from rlvr.recipe import plan
     from rlvr.rollout_only import roll_out
 
-    planned = plan(RunConfig, source, overrides or [], None)
-    assert isinstance(planned.config, RunConfig)
-    typer.echo(roll_out(planned.config, num_groups=groups, output=output).describe())
+    typer.echo(roll_out(read_run(source, overrides), num_groups=groups, output=output).describe())

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from rlvr.cli import app
+
+if TYPE_CHECKING:
+    from rlvr.config import RunConfig
 
 Source = Annotated[
     str | None,
@@ -79,3 +82,25 @@ def _run(kind: type, source: str | None, overrides: list[str] | None, dry_run: b
 
         raise typer.Exit(0 if check_run(planned.config, resume=resume, makes_inputs=planned.main is not None) else 2)
     planned.start(resume)
+
+
+def read_run(source: str | None, overrides: list[str] | None) -> RunConfig:
+    """Return the settings of a training run that something else than training is to be done with.
+
+    Raises: ConfigError: there are none, they are wrong, or the recipe would first have to make its model or its data.
+    """
+    from rlvr.config import PREPARED_BY_RECIPE, RunConfig
+    from rlvr.errors import ConfigError
+    from rlvr.recipe import plan
+
+    planned = plan(RunConfig, source, overrides or [], None)
+    for note in planned.notes:
+        typer.echo(f"note: {note}", err=True)
+    assert isinstance(planned.config, RunConfig)
+    made = [name for name in ("model", "data") if getattr(planned.config, name).path == PREPARED_BY_RECIPE]
+    if made:
+        settings = " and ".join(f"{name}.path" for name in made)
+        raise ConfigError(
+            f"'{source}' makes its {' and '.join(made)} when it runs: set {settings} to what a run of it made, or name that run's config.yaml"
+        )
+    return planned.config

@@ -7,7 +7,6 @@ weights before it serves. Knows vLLM by its HTTP interface alone, except for the
 from __future__ import annotations
 
 import asyncio
-import shutil
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -20,14 +19,13 @@ from rlvr.config import ServersConfig
 from rlvr.engines.protocol import EngineSetting, NamedTensors, check_request, stop_token_ids
 from rlvr.engines.vllm_http import ServerError, VllmServer
 from rlvr.engines.vllm_requests import model_shape, sampling_parameters
+from rlvr.engines.weight_folder import KEPT_ADAPTERS, WeightFolder
 from rlvr.errors import ConfigError, EngineFailed, WeightSyncFailed
 from rlvr.types import Completion, Sampling
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-KEPT_ADAPTERS = 2
-"""Versions of adapters that servers keep: the present one, and that of completions begun before it."""
 MAX_ATTEMPTS = 5
 """How many servers a request is asked of before its error is the run's."""
 
@@ -345,44 +343,3 @@ class OneServer:
         except ServerError as error:
             self._engine._lost(self._server, str(error))
             raise EngineFailed(str(error)) from error
-
-
-class WeightFolder:
-    """The folder that trainer and servers share. The present weights stay in it, for servers that come back."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder.absolute()
-
-    def write(self, tensors: dict[str, torch.Tensor], version: int) -> Path:
-        """Write the whole state dict to a file of its own and return its path; the ones before it are removed.
-
-        Raises: WeightSyncFailed: it cannot be written.
-        """
-        from safetensors import SafetensorError
-        from safetensors.torch import save_file
-
-        path = self._folder / f"version_{version:06d}.safetensors"
-        aside = path.with_suffix(".unfinished")
-        try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            # Copies: safetensors refuses tied tensors that share memory, and the receiver needs both names.
-            save_file({name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}, aside)
-            aside.replace(path)
-        except (OSError, SafetensorError) as error:
-            raise WeightSyncFailed(f"cannot write the weights to {path}: {error}; weight_sync.folder names another place") from error
-        for older in self._folder.glob("version_*"):
-            if older != path:
-                older.unlink(missing_ok=True)
-        return path
-
-    def keep_adapter(self, folder: Path, version: int) -> Path:
-        """Copy adapters to a place of their own and return it; those of all but the last versions are removed."""
-        path = self._folder / f"adapters_{version:06d}"
-        shutil.rmtree(path, ignore_errors=True)
-        shutil.copytree(folder, path)
-        for older in sorted(self._folder.glob("adapters_*"))[:-KEPT_ADAPTERS]:
-            shutil.rmtree(older, ignore_errors=True)
-        return path
-
-    def remove(self) -> None:
-        shutil.rmtree(self._folder, ignore_errors=True)
