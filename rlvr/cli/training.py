@@ -101,6 +101,7 @@ def read_run(source: str | None, overrides: list[str] | None) -> RunConfig:
     if made:
         settings = " and ".join(f"{name}.path" for name in made)
         raise ConfigError(
-            f"'{source}' makes its {' and '.join(made)} when it runs: set {settings} to what a run of it made, or name that run's config.yaml"
+            f"'{source}' makes its {' and '.join(made)} when it runs: set {settings} to what a run of it made, "
+            "or name that run's config.yaml"
         )
     return planned.config

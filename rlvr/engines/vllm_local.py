@@ -23,7 +23,7 @@ from rlvr.engines.vllm_requests import (
     sampling_parameters,
 )
 from rlvr.engines.vllm_thread import Adapter, Request, VllmThread
-from rlvr.errors import ConfigError, MissingExtra
+from rlvr.errors import ConfigError, EngineFailed, MissingExtra, WeightSyncFailed
 from rlvr.types import Completion, Sampling
 
 if TYPE_CHECKING:
@@ -105,8 +105,16 @@ class VllmEngine:
         return [0.0, *(entry[token].logprob for entry, token in zip(told[1:], token_ids[1:], strict=True))]
 
     async def load_weights(self, named_tensors: NamedTensors, version: int) -> None:
-        """See `Engine.load_weights`; what is being written finishes or continues as `weight_sync.in_flight` says."""
-        await self._thread.change(lambda engine: _load(engine, named_tensors, version))
+        """See `Engine.load_weights`; what is being written finishes or continues as `weight_sync.in_flight` says.
+
+        Raises: WeightSyncFailed: vLLM did not take them. EngineFailed: it has failed before.
+        """
+        try:
+            await self._thread.change(lambda engine: _load(engine, named_tensors, version))
+        except EngineFailed:
+            raise
+        except Exception as error:  # The boundary to vLLM, whose loaders raise what they like.
+            raise WeightSyncFailed(f"vLLM did not take the weights of version {version}: {error!r}") from error
 
     async def load_adapter(self, folder: Path, version: int) -> None:
         """See `TakesAdapters.load_adapter`."""

@@ -13,6 +13,7 @@ from rlvr.compute import ComputeThread
 from rlvr.config import EngineConfig, ModelConfig, OptimizerConfig, WeightSyncConfig
 from rlvr.engines.protocol import EngineSetting
 from rlvr.engines.vllm_local import VllmEngine
+from rlvr.errors import WeightSyncFailed
 from rlvr.policy.loading import load_model
 from rlvr.policy.torch_policy import TorchPolicy
 from rlvr.types import Completion, Sampling
@@ -56,6 +57,7 @@ async def main(model_folder: str, result: str) -> None:
         out["stopped"] = await stopped(engine, loaded.tokenizer.eos_token_id)
         out["continued"] = await continued(engine, policy, weights)
         out["cancelled"] = await cancelled(engine)
+        out["refused"] = await refused(engine)
         out["many"] = await many(engine)
         out["too_long"] = await too_long(engine)
         await engine.close()
@@ -127,6 +129,15 @@ async def cancelled(engine: VllmEngine) -> bool:
     task.cancel()
     [completion] = await engine.generate(PROMPTS[1], Sampling(3))
     return completion.num_tokens <= 3
+
+
+async def refused(engine: VllmEngine) -> str:
+    """Weights of no such name: an error, and the engine takes the next."""
+    try:
+        await engine.load_weights([("model.no_such_layer.weight", torch.zeros(3))], 50)
+    except WeightSyncFailed as error:
+        return str(error)
+    return "no error"
 
 
 async def many(engine: VllmEngine) -> int:

@@ -61,5 +61,9 @@ def test_a_prompt_that_does_not_fit_is_that_requests_error(told):
     assert "maximum context length is 256" in told["too_long"]
 
 
+def test_weights_that_vllm_does_not_take_are_an_error_of_the_sync(told):
+    assert told["refused"].startswith("vLLM did not take the weights of version 50")
+
+
 def test_more_prompt_tokens_than_one_step_takes_are_sampled_with_seeds(told):
     assert told["many"] == 256
