@@ -128,7 +128,8 @@ def workload(config: RunConfig | SftConfig, model: InspectedModel) -> Workload:
     compute = compute_dtype(config.model.dtype, torch.device("cuda" if cuda else "cpu"))
     if isinstance(config, RunConfig):
         tokens, longest = config.batch.tokens_per_microbatch, config.data.max_prompt_tokens + config.sampling.max_new_tokens
-        rows = min(config.engine.max_batch_size, config.batch.prompts_per_step * config.batch.group_size)
+        in_module = config.engine.name not in ("vllm", "vllm_server")
+        rows = min(config.engine.max_batch_size, config.batch.prompts_per_step * config.batch.group_size) if in_module else 0
         reference = config.algorithm.needs_reference and config.model.lora is None
     else:
         tokens, longest, rows, reference = config.tokens_per_microbatch, config.tokens_per_microbatch, 0, False
@@ -145,6 +146,8 @@ def workload(config: RunConfig | SftConfig, model: InspectedModel) -> Workload:
         gradient_checkpointing=config.model.gradient_checkpointing,
         max_plain_keys=0 if cuda else math.isqrt(PLAIN_MAX_AREA),
         decode_rows=rows,
+        holds_vllm=config.engine.name == "vllm",
+        vllm_bytes=0 if cuda else round(config.engine.vllm.kv_cache_gib * 2**30),
     )
 
 

@@ -46,7 +46,11 @@ class Workload:
     max_plain_keys: int
     """Keys a query may have for its attention weights to be kept, as matrix-product attention does; 0 where a fused kernel keeps none."""
     decode_rows: int
-    """Rows decoded at once; 0 where nothing is sampled."""
+    """Rows decoded at once in the policy's own module; 0 where nothing is sampled there."""
+    vllm_bytes: int = 0
+    """What vLLM takes in this process beside its weights: its key-value cache."""
+    holds_vllm: bool = False
+    """Whether vLLM lives in this process, with weights of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +89,11 @@ def forecast(shape: ModelShape, work: Workload) -> MemoryForecast:
     ]
     if work.keeps_reference:
         parts.append(MemoryPart("frozen reference", "always", shape.num_parameters * work.weight_bytes, "parameters x weight bytes"))
+    if work.holds_vllm:
+        parts += [
+            MemoryPart("vLLM's weights", "always", shape.num_parameters * work.compute_bytes, "parameters x compute bytes"),
+            MemoryPart("vLLM's key-value cache", "always", work.vllm_bytes, "engine.vllm.kv_cache_gib; on a GPU what is left of its share"),
+        ]
     parts += [
         MemoryPart("gradients", "update", work.num_trainable * work.weight_bytes, "trained parameters x weight bytes"),
         MemoryPart("weights in the compute type", "update", cast, "matrix parameters x compute bytes"),

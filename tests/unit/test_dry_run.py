@@ -237,3 +237,28 @@ def test_gradient_checkpointing_keeps_one_whole_layer_and_its_gradients() -> Non
 )
 def test_sizes_read_in_binary_units(num_bytes: int, text: str) -> None:
     assert format_bytes(num_bytes) == text
+
+
+def test_vllm_in_the_process_has_weights_and_a_cache_of_its_own_and_servers_take_nothing_here() -> None:
+    def names(**changes: object) -> dict[str, int]:
+        return {part.name: part.num_bytes for part in forecast(SHAPE, dataclasses.replace(WORK, **changes)).parts}
+
+    vllm = names(decode_rows=0, holds_vllm=True, vllm_bytes=2**30)
+    # 1000 parameters x 4 bytes
+    assert (vllm["vLLM's weights"], vllm["vLLM's key-value cache"]) == (4000, 2**30)
+    assert "key-value cache" not in vllm and "key-value cache" not in names(decode_rows=0)
+
+
+def test_servers_that_do_not_answer_now_are_a_warning_that_names_them(base: dict) -> None:
+    report = inspect(base, "engine.name=vllm_server", "engine.servers.urls=[http://127.0.0.1:9]")
+    [found] = [finding for finding in report.findings if finding.name == "engine"]
+    assert report.passed and found.status == "warning"
+    assert "no answer from http://127.0.0.1:9 now; start them with `rlvr serve`" in found.detail
+
+
+def test_an_environment_is_built_and_its_wrong_options_are_named(base: dict) -> None:
+    options = {"sandbox": "local", "sandbox_options": {"allow_unsafe": True}}
+    sound = base | {"environment": {"name": "python", "options": options}}
+    assert "at most 4 replies" in next(f.detail for f in inspect(sound).findings if f.name == "environment")
+    misspelt = base | {"environment": {"name": "python", "options": {"sandbocks": "local"}}}
+    assert "sandbocks" in wrong(inspect(misspelt))["environment"]

@@ -24,7 +24,7 @@ def untied_model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def all_servers(tmp_path_factory, tiny_model_folder, untied_model_folder) -> Iterator[list[ServerProcess]]:
     """Two servers of the tied model, one of the untied, one that takes adapters; started together, because each takes its time."""
     if find_spec("vllm") is None:

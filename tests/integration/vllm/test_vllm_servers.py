@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import threading
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -23,16 +25,22 @@ from rlvr.engines.vllm_server import VllmServerEngine
 from rlvr.errors import ConfigError, EngineFailed, WeightSyncFailed, WeightSyncMismatch
 from rlvr.policy.loading import load_model
 from rlvr.policy.torch_policy import TorchPolicy
+from rlvr.run import train
 from rlvr.serve import ServerProcess
+from rlvr.tracking.metrics import read_metrics
+from rlvr.tracking.rollout_table import RolloutTable
 from rlvr.types import Completion, Sampling
 from rlvr.weight_sync import FLOAT32_TOLERANCE, Probe, PushedWeights
 from tests.conftest import save_tiny_model
+from tests.integration.runs.small_runs import small_run
 from tests.integration.vllm.conftest import free_port, restart
 
 pytestmark = pytest.mark.vllm
 
 TEMPERATURE = 0.7
 PROMPTS = ([10, 20, 30, 40], list(range(5, 45)))
+# Eight steps of two groups.
+ALL_GROUPS = list(range(16))
 LONG = Sampling(250, temperature=1.0, num_samples=4)
 
 
@@ -197,6 +205,44 @@ def test_the_least_loaded_server_is_asked(servers, tiny_model_folder, tmp_path):
             assert [server.load for server in trainer.engine._servers] == [0, 0]
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize("max_staleness", [0, 2])
+def test_a_run_goes_on_when_a_server_is_killed_and_trains_on_every_group_once(max_staleness, servers, tiny_model_folder, tmp_path):
+    urls = [server.plan.url for server in servers]
+    config = small_run(
+        tmp_path,
+        tiny_model_folder,
+        engine={"name": "vllm_server", "servers": {"urls": urls, "health_every_seconds": 0.5, "health_timeout_seconds": 3}},
+        model={"dtype": "float32"},
+        data={"max_prompt_tokens": 200},
+        sampling={"max_new_tokens": 100},
+        weight_sync={"verify_every": 1, "in_flight": "continue" if max_staleness else "finish"},
+        batch={"max_staleness": max_staleness, "tokens_per_microbatch": 512},
+    )
+    metrics = tmp_path / "runs" / "small" / "metrics.jsonl"
+    killer = threading.Thread(target=kill_after_step, args=(servers[1], metrics, 3))
+    killer.start()
+    run = train(config).folder
+    killer.join()
+    assert not servers[1].is_running()
+    steps = [dict(row.values) for row in read_metrics(metrics)][1:]
+    assert len(steps) == 8 and all(row["engine/sync_difference"] < 1e-4 for row in steps if "engine/sync_difference" in row)
+    table = RolloutTable(run / "rollouts")
+    trained = [index for step in range(1, 9) for index in sorted({row.group_index for row in table.read(step)})]
+    assert trained == ALL_GROUPS
+    assert all(len(table.read(step)) == 8 for step in range(1, 9))
+    assert max(row["staleness/max"] for row in steps) <= max_staleness
+
+
+def kill_after_step(server, metrics: Path, step: int) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        if metrics.exists() and len(metrics.read_text().splitlines()) > step:
+            break
+        time.sleep(0.02)
+    server.kill(signal.SIGKILL)
+    time.sleep(0.2)
 
 
 def test_a_server_killed_in_mid_generation_costs_nothing_and_comes_back_with_the_present_weights(servers, tiny_model_folder, tmp_path):
