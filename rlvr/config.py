@@ -185,6 +185,8 @@ class ServersConfig(Settings):
     health_every_seconds: float = Field(5.0, gt=0)
     health_timeout_seconds: float = Field(10.0, gt=0)
     """A server that does not answer this long is left out, and its requests go to others."""
+    stall_timeout_seconds: float = Field(120.0, gt=0)
+    """A server that owes completions and writes no token for this long is left out, though it answers health checks."""
     recovery_timeout_seconds: float = Field(300.0, gt=0)
     """How long the run waits for any server to be there before it ends."""
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from typing import Any
 
 import httpx
@@ -16,6 +17,7 @@ import httpx
 from rlvr.engines.vllm_requests import adapter_name, completion_of
 from rlvr.types import Completion
 
+TOKENS_WRITTEN = "vllm:generation_tokens_total"
 PAUSE_MODES = {"finish": "wait", "continue": "keep", "abort": "abort"}
 
 
@@ -27,6 +29,14 @@ class ServerError(Exception):
         self.refused = refused
 
 
+@dataclass(slots=True)
+class Progress:
+    """How far a server had written when it was last seen to write something; `moved` is a time of the event loop, seconds."""
+
+    tokens: float = -1.0
+    moved: float = 0.0
+
+
 class VllmServer:
     """A server and what is known of it. `load` is the number of completions asked of it and not yet there."""
 
@@ -36,6 +46,7 @@ class VllmServer:
         self.fault = ""
         self.load = 0
         self.times_lost = 0
+        self.progress = Progress()
         self.lost = asyncio.Event()
         self._client = client
         self._decode = decode
@@ -80,6 +91,12 @@ class VllmServer:
         except ServerError:
             return False
         return True
+
+    async def tokens_written(self, timeout: float) -> float:
+        """Return how many tokens it has written since it was started; a number that stands still tells of an engine that hangs."""
+        text = await self._call("GET", "/metrics", timeout, parse=False)
+        counts = [line.rpartition(" ")[2] for line in text.splitlines() if line.startswith(TOKENS_WRITTEN)]
+        return sum(map(float, counts))
 
     async def max_model_len(self, timeout: float) -> int:
         """The longest sequence the server takes, tokens."""
@@ -150,7 +167,7 @@ class VllmServer:
                 f"{self.url} answered {path} with status {response.status_code}: {response.text[:500]}", refused=response.status_code == 400
             )
         if not parse:
-            return None
+            return response.text
         try:
             return response.json()
         except ValueError as error:

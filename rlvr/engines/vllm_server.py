@@ -17,7 +17,7 @@ import torch
 
 from rlvr.config import ServersConfig
 from rlvr.engines.protocol import EngineSetting, NamedTensors, check_request, stop_token_ids
-from rlvr.engines.vllm_http import ServerError, VllmServer
+from rlvr.engines.vllm_http import Progress, ServerError, VllmServer
 from rlvr.engines.vllm_requests import model_shape, sampling_parameters
 from rlvr.engines.weight_folder import KEPT_ADAPTERS, WeightFolder
 from rlvr.errors import ConfigError, EngineFailed, WeightSyncFailed
@@ -300,8 +300,19 @@ class VllmServerEngine:
         healthy = await server.is_healthy(self._config.health_timeout_seconds)
         if server.serves and not healthy:
             self._lost(server, f"did not answer a health check within {self._config.health_timeout_seconds:g} s")
+        elif server.serves and await self._is_stalled(server):
+            self._lost(server, f"owes {server.load} completions and has written nothing for {self._config.stall_timeout_seconds:g} s")
         elif healthy and not server.serves and self._transport == "file":
             await self._take_back(server)
+
+    async def _is_stalled(self, server: VllmServer) -> bool:
+        """Whether it has stood still for too long with completions under way; a frontend answers health checks for an engine that hangs."""
+        now = asyncio.get_running_loop().time()
+        with suppress(ServerError):
+            tokens = await server.tokens_written(self._config.health_timeout_seconds)
+            if tokens != server.progress.tokens or server.load == 0 or self._syncing.locked():
+                server.progress = Progress(tokens, now)
+        return server.load > 0 and now - server.progress.moved > self._config.stall_timeout_seconds
 
     async def _take_back(self, server: VllmServer) -> None:
         """Bring a server that answers again to the present weights; only then does it serve."""
@@ -317,6 +328,7 @@ class VllmServerEngine:
                 server.serves = True
                 server.fault = ""
                 server.lost = asyncio.Event()
+                server.progress = Progress(moved=asyncio.get_running_loop().time())
         async with self._changed:
             self._changed.notify_all()
 

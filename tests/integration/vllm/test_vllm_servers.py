@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 import torch
 
@@ -285,6 +286,28 @@ def test_a_server_that_stops_answering_is_left_out_within_its_deadline_and_taken
                 await trainer.weights.publish(2)
             finally:
                 servers[0].kill(signal.SIGCONT)
+            await until(lambda: len(trainer.engine.replicas()) == 2)
+            assert await trainer.difference() < 1e-4
+
+    asyncio.run(run())
+
+
+def test_an_engine_that_hangs_behind_a_frontend_that_answers_is_left_out_and_taken_back(servers, tiny_model_folder, tmp_path):
+    [core] = [child for child in psutil.Process(servers[0].pid).children() if "EngineCore" in " ".join(child.cmdline())]
+
+    async def run() -> None:
+        async with trainer_of(tiny_model_folder, urls_of(servers), tmp_path, stall_timeout_seconds=2) as trainer:
+            await trainer.weights.publish(1)
+            writing = asyncio.create_task(ask(trainer, 16))
+            await asyncio.sleep(0.2)
+            core.suspend()
+            try:
+                async with asyncio.timeout(20):
+                    assert_groups(await writing, 16)
+                assert await trainer.engine._servers[0].is_healthy(2.0)
+                assert "has written nothing for 2 s" in trainer.engine._servers[0].fault
+            finally:
+                core.resume()
             await until(lambda: len(trainer.engine.replicas()) == 2)
             assert await trainer.difference() < 1e-4
 
