@@ -226,7 +226,7 @@ async def _diagnose(config: RunConfig, tell: Callable[[str], None]) -> bool:
     from rlvr.session import open_session_of, sync_tolerance
 
     with TemporaryDirectory() as folder:
-        async with open_session_of(config, run_folder=Path(folder), num_updates=1) as session:
+        async with open_session_of(config, run_folder=Path(folder), num_updates=1, tell=tell) as session:
             data = load_run_data(config, session.loaded.tokenizer)
             prompts = [data.prompt_at(index).token_ids for index in range(NUM_PROMPTS)]
             sampling = sampling_of(config)

@@ -67,7 +67,7 @@ def roll_out(config: RunConfig, *, num_groups: int, output: Path) -> RolloutSumm
 
 
 async def _roll_out(config: RunConfig, num_groups: int, output: Path, judge: Judge, progress: Progress) -> RolloutSummary:
-    async with open_session_of(config, run_folder=output, num_updates=1) as session:
+    async with open_session_of(config, run_folder=output, num_updates=1, tell=progress.warn) as session:
         data = load_run_data(config, session.loaded.tokenizer)
         engine = session.engine
         await engine.load_weights(() if engine.shares_weights else session.policy.weights(), 0)

@@ -76,7 +76,9 @@ def train(config: RunConfig, *, resume: Path | None = None) -> TrainResult:
 async def _train(config: RunConfig, folder: RunFolder, resumption: Resumption | None, judge: Judge, progress: Progress) -> TrainResult:
     async with AsyncExitStack() as stack:
         session = await stack.enter_async_context(
-            open_session_of(config, run_folder=folder.path, num_updates=config.num_steps * config.batch.minibatches_per_step)
+            open_session_of(
+                config, run_folder=folder.path, num_updates=config.num_steps * config.batch.minibatches_per_step, tell=progress.warn
+            )
         )
         data = load_run_data(config, session.loaded.tokenizer)
         for note in data.notes:

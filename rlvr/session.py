@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,6 +48,7 @@ async def open_session(
     run_folder: Path,
     num_threads: int | None,
     deterministic: bool,
+    tell: Callable[[str], None] = print,
 ) -> AsyncIterator[Session]:
     """Load the model and build policy and engine around it; everything is closed when the block ends."""
     _bound_kernel_caches()
@@ -82,6 +83,7 @@ async def open_session(
             compute_dtype=loaded.compute_dtype,
             max_sequence_tokens=max_sequence_tokens,
             run_folder=run_folder,
+            tell=tell,
         )
         sampler: Engine = await ENGINES.get(engine.name).open(setting)
         try:
@@ -90,8 +92,10 @@ async def open_session(
             await sampler.close()
 
 
-def open_session_of(config: RunConfig, *, run_folder: Path, num_updates: int) -> AbstractAsyncContextManager[Session]:
-    """Open the session that a training run's configuration asks for."""
+def open_session_of(
+    config: RunConfig, *, run_folder: Path, num_updates: int, tell: Callable[[str], None] = print
+) -> AbstractAsyncContextManager[Session]:
+    """Open the session that a training run's configuration asks for; `tell` hears what a person should know of the engine."""
     return open_session(
         config.model,
         seed=config.seed,
@@ -107,6 +111,7 @@ def open_session_of(config: RunConfig, *, run_folder: Path, num_updates: int) ->
         run_folder=run_folder,
         num_threads=config.num_threads,
         deterministic=config.deterministic,
+        tell=tell,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
@@ -82,7 +82,8 @@ class TakesAdapters(Protocol):
 class EngineSetting:
     """What an engine may be built from. `compute_dtype` is the type that `config.dtype` auto means.
 
-    No request is longer than `max_sequence_tokens`. `run_folder` is where an engine may keep files that trainer and servers share.
+    No request is longer than `max_sequence_tokens`. `run_folder` is where an engine may keep files that trainer and servers share. `tell`
+    is for what a person should know while it waits: servers that are awaited, lost, and back.
     """
 
     model: PreTrainedModel
@@ -94,6 +95,7 @@ class EngineSetting:
     compute_dtype: torch.dtype
     max_sequence_tokens: int
     run_folder: Path
+    tell: Callable[[str], None] = print
 
     @property
     def sends_adapters(self) -> bool:

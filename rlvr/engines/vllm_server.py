@@ -7,7 +7,7 @@ weights before it serves. Knows vLLM by its HTTP interface alone, except for the
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -55,6 +55,7 @@ class VllmServerEngine:
             sync_timeout_seconds=setting.sync.timeout_seconds,
             shape=model_shape(setting.model.config.get_text_config()) if setting.sync.transport == "file" else None,
             takes_adapters=setting.sends_adapters and setting.sync.transport == "file",
+            tell=setting.tell,
         )
         try:
             await engine._start(setting)
@@ -75,6 +76,7 @@ class VllmServerEngine:
         sync_timeout_seconds: float,
         shape: dict[str, int | str] | None,
         takes_adapters: bool,
+        tell: Callable[[str], None],
     ) -> None:
         self._config = config
         self._tokenizer = tokenizer
@@ -88,6 +90,8 @@ class VllmServerEngine:
         self._servers = [VllmServer(url, self._client, self._decode) for url in config.urls]
         self._shape = shape
         self.takes_adapters = takes_adapters
+        self._tell = tell
+        self._waits = False
         self._adapters: list[tuple[int, Path]] = []
         self._version = 0
         self._path: Path | None = None
@@ -188,6 +192,7 @@ class VllmServerEngine:
     async def _start(self, setting: EngineSetting) -> None:
         """Wait for the servers, as long as a recovery may take; those that come later join later."""
         deadline = asyncio.get_running_loop().time() + self._config.recovery_timeout_seconds
+        told = False
         while True:
             async with asyncio.TaskGroup() as tasks:
                 for server in self._servers:
@@ -197,6 +202,9 @@ class VllmServerEngine:
                 break
             if asyncio.get_running_loop().time() > deadline:
                 raise EngineFailed(self._nobody_there())
+            if not told:
+                told = True
+                self._tell(f"waiting for {', '.join(server.url for server in waiting)}, up to {self._config.recovery_timeout_seconds:g} s")
             await asyncio.sleep(min(1.0, self._config.health_every_seconds))
         for server in self._servers:
             if server.serves:
@@ -250,6 +258,9 @@ class VllmServerEngine:
         return min((server for server in self._servers if server.serves), key=lambda server: server.load)
 
     async def _wait_for_server(self) -> None:
+        if not self._waits:  # Said once, not by each of the requests that wait.
+            self._waits = True
+            self._tell(f"no server serves; waiting for one, up to {self._config.recovery_timeout_seconds:g} s")
         try:
             async with asyncio.timeout(self._config.recovery_timeout_seconds), self._changed:
                 await self._changed.wait_for(lambda: any(server.serves for server in self._servers))
@@ -269,6 +280,7 @@ class VllmServerEngine:
             server.serves = False
             server.fault = fault.removeprefix(f"{server.url} ")
             server.times_lost += 1
+            self._tell(f"server {server.url} is left out: it {server.fault}")
             server.lost.set()
 
     async def _bring(self, server: VllmServer, tensors: dict[str, torch.Tensor]) -> str | None:
@@ -327,10 +339,16 @@ class VllmServerEngine:
                             await server.update_weights({"path": str(self._path)}, version=self._version)
                 server.serves = True
                 server.fault = ""
+                self._waits = False
+                self._tell(f"server {server.url} serves again, with the weights of version {self._present_version}")
                 server.lost = asyncio.Event()
                 server.progress = Progress(moved=asyncio.get_running_loop().time())
         async with self._changed:
             self._changed.notify_all()
+
+    @property
+    def _present_version(self) -> int:
+        return self._adapters[-1][0] if self._adapters else self._version
 
     def _decode(self, token_ids: Sequence[int]) -> str:
         return self._tokenizer.decode(list(token_ids), skip_special_tokens=True)

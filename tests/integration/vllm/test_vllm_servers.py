@@ -54,6 +54,7 @@ class Trainer:
     weights: PushedWeights
     probe: Probe
     compute: ComputeThread
+    told: list[str]
 
     def move(self, seed: int) -> None:
         """Change what is trained: all weights, or the adapters where there are any."""
@@ -76,6 +77,7 @@ async def trainer_of(
     config = ModelConfig(path=str(model), dtype="float32", lora=lora)
     sync = WeightSyncConfig(in_flight=in_flight, timeout_seconds=30)
     settings = {"health_every_seconds": 0.3, "health_timeout_seconds": 2.0, "recovery_timeout_seconds": 20.0} | servers
+    told: list[str] = []
     async with asyncio.timeout(deadline):
         with ComputeThread() as compute:
             loaded = load_model(config)
@@ -89,6 +91,7 @@ async def trainer_of(
                 compute_dtype=loaded.compute_dtype,
                 max_sequence_tokens=500,
                 run_folder=folder,
+                tell=told.append,
             )
             policy = TorchPolicy(loaded, optimizer=OptimizerConfig(), temperature=TEMPERATURE)
             probe = Probe.of(PROMPTS, Sampling(16, temperature=TEMPERATURE), max_sequence_tokens=500)
@@ -104,7 +107,7 @@ async def trainer_of(
                     idle_during_update=False,
                     adapter_folder=folder / "adapters",
                 )
-                yield Trainer(policy, engine, weights, probe, compute)
+                yield Trainer(policy, engine, weights, probe, compute, told)
             finally:
                 await engine.close()
 
@@ -265,6 +268,8 @@ def test_a_server_killed_in_mid_generation_costs_nothing_and_comes_back_with_the
             assert await trainer.difference() < 1e-4
             groups = await ask(trainer, 8)
             assert {completion.first_version for group in groups for completion in group} == {2}
+            assert [servers[1].plan.url in line for line in trainer.told] == [True, True]
+            assert "is left out: it" in trainer.told[0] and "serves again, with the weights of version 2" in trainer.told[1]
             trainer.move(3)
             await trainer.weights.publish(3)
             assert await trainer.difference() < 1e-4
@@ -455,6 +460,7 @@ def test_without_any_server_left_the_run_ends_within_its_deadline(first_server, 
             with pytest.raises(ExceptionGroup) as raised:
                 async with asyncio.timeout(15):
                     await writing
+            assert [line.startswith("no server serves; waiting for one, up to 3 s") for line in trainer.told].count(True) == 1
             assert all(isinstance(error, EngineFailed) and first_server.plan.url in str(error) for error in raised.value.exceptions)
 
     asyncio.run(run())
