@@ -134,6 +134,7 @@ def open_weight_sync(session: Session, config: RunConfig, prompts: Sequence[Sequ
         tolerance=sync_tolerance(session, config),
         idle_during_update=config.batch.max_staleness == 0,
         adapter_folder=session.run_folder / "adapters",
+        kept_adapters=config.batch.max_staleness + 3,
     )
 
 

@@ -29,7 +29,6 @@ PROBE_TOKENS = 192
 PROBE_NEW_TOKENS = 16
 
 
-KEPT_ADAPTERS = 3
 DEADLINE_SLACK = 1.5
 
 
@@ -81,8 +80,11 @@ class PushedWeights:
         tolerance: float,
         idle_during_update: bool,
         adapter_folder: Path | None = None,
+        kept_adapters: int = 3,
     ) -> None:
-        """`adapter_folder`: where adapters are written for an engine that takes them alone."""
+        """`adapter_folder`: where adapters are written for an engine that takes them alone; `kept_adapters`: how many versions of them
+        completions in flight may still be written with."""
+        self._kept_adapters = kept_adapters
         self._adapter_folder = adapter_folder or Path("adapters")
         self.version = 0
         self.last_difference: float | None = None
@@ -126,7 +128,7 @@ class PushedWeights:
         folder = self._adapter_folder / f"version_{version:06d}"
         await self._compute.run(self._policy.save_adapter, folder)
         await engine.load_adapter(folder, version)
-        for older in sorted(self._adapter_folder.glob("version_*"))[:-KEPT_ADAPTERS]:
+        for older in sorted(self._adapter_folder.glob("version_*"))[: -self._kept_adapters]:
             shutil.rmtree(older, ignore_errors=True)
 
     async def before_update(self) -> None:

@@ -96,13 +96,25 @@ class VllmServer:
         """Return how many tokens it has written since it was started; a number that stands still tells of an engine that hangs."""
         text = await self._call("GET", "/metrics", timeout, parse=False)
         counts = [line.rpartition(" ")[2] for line in text.splitlines() if line.startswith(TOKENS_WRITTEN)]
-        return sum(map(float, counts))
+        try:
+            return sum(map(float, counts))
+        except ValueError as error:
+            raise ServerError(f"{self.url} tells its metrics in an unknown form ({error})") from error
 
     async def max_model_len(self, timeout: float) -> int:
         """The longest sequence the server takes, tokens."""
+        _, longest = await self._served(timeout)
+        return longest
+
+    async def _model(self, timeout: float) -> str:
+        name, _ = await self._served(timeout)
+        return name
+
+    async def _served(self, timeout: float) -> tuple[str, int]:
+        """The model's name or folder, and the longest sequence, tokens."""
         answer = await self._call("GET", "/v1/models", timeout)
         try:
-            return int(answer["data"][0]["max_model_len"])
+            return str(answer["data"][0]["root"]), int(answer["data"][0]["max_model_len"])
         except (KeyError, IndexError, TypeError, ValueError) as error:
             raise ServerError(f"{self.url} does not say which model it serves ({error!r}): is it a vLLM server?") from error
 
@@ -117,9 +129,8 @@ class VllmServer:
         try:
             await self._call("POST", "/init_weight_transfer_engine", timeout, json={"init_info": {"shape": shape}})
         except ServerError as error:
-            model = await self._call("GET", "/v1/models", timeout)
             raise ServerError(
-                f"{self.url} serves {model['data'][0].get('root')!r} and does not take weights of the policy's shape "
+                f"{self.url} serves {await self._model(timeout)!r} and does not take weights of the policy's shape "
                 f"({', '.join(f'{name} {value}' for name, value in shape.items())}); its log says what differs ({error})"
             ) from error
 

@@ -118,8 +118,8 @@ class VllmEngine:
 
     async def load_adapter(self, folder: Path, version: int) -> None:
         """See `TakesAdapters.load_adapter`."""
-        before, adapter = self._adapter, Adapter(folder, version)
-        await self._thread.call(self._thread.take_adapter, adapter, before)
+        adapter = Adapter(folder, version)
+        await self._thread.call(self._thread.take_adapter, adapter)
         self._adapter = adapter
 
     def replicas(self) -> Sequence[VllmEngine]:

@@ -7,6 +7,7 @@ weights before it serves. Knows vLLM by its HTTP interface alone, except for the
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -19,7 +20,7 @@ from rlvr.config import ServersConfig
 from rlvr.engines.protocol import EngineSetting, NamedTensors, check_request, stop_token_ids
 from rlvr.engines.vllm_http import Progress, ServerError, VllmServer
 from rlvr.engines.vllm_requests import model_shape, sampling_parameters
-from rlvr.engines.weight_folder import KEPT_ADAPTERS, WeightFolder
+from rlvr.engines.weight_folder import WeightFolder
 from rlvr.errors import ConfigError, EngineFailed, WeightSyncFailed
 from rlvr.types import Completion, Sampling
 
@@ -93,6 +94,7 @@ class VllmServerEngine:
         self._tell = tell
         self._waits = False
         self._adapters: list[tuple[int, Path]] = []
+        self._sampling_with: Counter[int | None] = Counter()
         self._version = 0
         self._path: Path | None = None
         self._syncing = asyncio.Lock()
@@ -156,12 +158,17 @@ class VllmServerEngine:
             if present and len(failures) == len(present):
                 raise WeightSyncFailed(f"no server took the adapters of version {version}: {'; '.join(failures)}")
             self._adapters.append((version, path))
-            while len(self._adapters) > KEPT_ADAPTERS:
-                old, _ = self._adapters.pop(0)
-                for server in present:
-                    await server.unload_adapter(old, self._config.health_timeout_seconds)
+            await self._forget_adapters(present)
         if not present:
             await self._wait_for_server()
+
+    async def _forget_adapters(self, present: Sequence[VllmServer]) -> None:
+        """Take back the adapters that nobody samples with any more; the present ones stay."""
+        for version, path in [each for each in self._adapters[:-1] if self._sampling_with[each[0]] == 0]:
+            self._adapters.remove((version, path))
+            for server in present:
+                await server.unload_adapter(version, self._config.health_timeout_seconds)
+            await asyncio.to_thread(self._weights.drop_adapter, path)
 
     async def _bring_adapter(self, server: VllmServer, path: Path, version: int) -> str | None:
         try:
@@ -233,6 +240,7 @@ class VllmServerEngine:
         adapter = self._adapters[-1][0] if self._adapters else None
         asking = asyncio.create_task(server.generate(token_ids, parameters, timeout=self._config.request_timeout_seconds, adapter=adapter))
         lost = asyncio.create_task(server.lost.wait())
+        self._sampling_with[adapter] += 1
         try:
             await asyncio.wait({asking, lost}, return_when=asyncio.FIRST_COMPLETED)
             if not asking.done():
@@ -241,6 +249,7 @@ class VllmServerEngine:
         finally:
             asking.cancel()
             lost.cancel()
+            self._sampling_with[adapter] -= 1
 
     @asynccontextmanager
     async def _taken(self, load: int) -> AsyncIterator[VllmServer]:
@@ -253,6 +262,8 @@ class VllmServerEngine:
             server.load -= load
 
     async def _least_loaded(self) -> VllmServer:
+        if self._watch is not None and self._watch.done():
+            self._watch.result()  # Without its health checks a server that hangs would not be found: let its error out.
         if not any(server.serves for server in self._servers):
             await self._wait_for_server()
         return min((server for server in self._servers if server.serves), key=lambda server: server.load)
@@ -329,22 +340,34 @@ class VllmServerEngine:
     async def _take_back(self, server: VllmServer) -> None:
         """Bring a server that answers again to the present weights; only then does it serve."""
         async with self._syncing:
-            with suppress(ServerError, TimeoutError):
+            try:
                 async with asyncio.timeout(self._sync_timeout_seconds):
-                    await server.get_ready(self._sync_timeout_seconds, shape=self._shape)
-                    if self._adapters and await self._bring_adapter(server, self._adapters[-1][1], self._adapters[-1][0]) is not None:
-                        return
-                    if self._path is not None:
-                        async with server.paused("abort"):
-                            await server.update_weights({"path": str(self._path)}, version=self._version)
-                server.serves = True
-                server.fault = ""
-                self._waits = False
-                self._tell(f"server {server.url} serves again, with the weights of version {self._present_version}")
-                server.lost = asyncio.Event()
-                server.progress = Progress(moved=asyncio.get_running_loop().time())
+                    await self._renew(server)
+            except (ServerError, TimeoutError) as error:
+                fault = f"cannot be brought to the present weights: {error or f'not within {self._sync_timeout_seconds:g} s'}"
+                if fault != server.fault:  # Said once, though it is tried again and again.
+                    server.fault = fault
+                    self._tell(f"server {server.url} {fault}")
+                return
+            server.serves = True
+            server.fault = ""
+            server.lost = asyncio.Event()
+            server.progress = Progress(moved=asyncio.get_running_loop().time())
+            self._waits = False
+            self._tell(f"server {server.url} serves again, with the weights of version {self._present_version}")
         async with self._changed:
             self._changed.notify_all()
+
+    async def _renew(self, server: VllmServer) -> None:
+        """Give a server everything that one which serves has. Raises: ServerError: it does not take it."""
+        await server.get_ready(self._sync_timeout_seconds, shape=self._shape)
+        if self._adapters:
+            version, path = self._adapters[-1]
+            await server.unload_adapter(version, self._config.health_timeout_seconds)
+            await server.load_adapter(str(path), version, self._sync_timeout_seconds)
+        if self._path is not None:
+            async with server.paused("abort"):
+                await server.update_weights({"path": str(self._path)}, version=self._version)
 
     @property
     def _present_version(self) -> int:

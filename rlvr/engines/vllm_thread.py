@@ -54,6 +54,7 @@ class VllmThread:
         self._held: list[Request] = []
         self._changes: list[tuple[Callable[[LLMEngine], Any], Future[Any]]] = []
         self._names = itertools.count()
+        self._adapters: list[Adapter] = []
         self._failure: Exception | None = None
         self._closing = False
         self._asleep = False
@@ -90,14 +91,16 @@ class VllmThread:
         """Take back a request that nobody waits for any more."""
         self._put(lambda: self._abort(request))
 
-    def take_adapter(self, adapter: Adapter, before: Adapter | None) -> None:
+    def take_adapter(self, adapter: Adapter) -> None:
         """Called in the thread: make vLLM know the adapters, and forget those that nobody samples with any more."""
         assert self._engine is not None, "vLLM runs"
         if not self._engine.add_lora(_lora_request(adapter)):
             raise EngineFailed(f"vLLM did not take the adapters of version {adapter.version} in {adapter.folder}")
         in_use = {request.adapter for request in (*self._running.values(), *self._held)}
-        if before is not None and before not in in_use:
-            self._engine.remove_lora(_lora_id(before))
+        for older in [each for each in self._adapters if each not in in_use]:
+            self._engine.remove_lora(_lora_id(older))
+            self._adapters.remove(older)
+        self._adapters.append(adapter)
 
     def close(self) -> None:
         """Stop after the present step and give vLLM's memory back."""

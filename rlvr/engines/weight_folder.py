@@ -9,9 +9,6 @@ import torch
 
 from rlvr.errors import WeightSyncFailed
 
-KEPT_ADAPTERS = 2
-"""Versions of adapters that are kept: the present one, and that of completions begun before it."""
-
 
 class WeightFolder:
     """Writes whole or not at all; the present weights stay, for servers that come back."""
@@ -42,13 +39,15 @@ class WeightFolder:
         return path
 
     def keep_adapter(self, folder: Path, version: int) -> Path:
-        """Copy adapters to a place of their own and return it; those of all but the last versions are removed."""
+        """Copy adapters to a place of their own and return it."""
         path = self._folder / f"adapters_{version:06d}"
         shutil.rmtree(path, ignore_errors=True)
         shutil.copytree(folder, path)
-        for older in sorted(self._folder.glob("adapters_*"))[:-KEPT_ADAPTERS]:
-            shutil.rmtree(older, ignore_errors=True)
         return path
+
+    def drop_adapter(self, path: Path) -> None:
+        """Remove adapters that nobody samples with any more."""
+        shutil.rmtree(path, ignore_errors=True)
 
     def remove(self) -> None:
         shutil.rmtree(self._folder, ignore_errors=True)
