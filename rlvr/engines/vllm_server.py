@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import httpx
 import torch
@@ -27,6 +27,7 @@ from rlvr.types import Completion, Sampling
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+T = TypeVar("T")
 MAX_ATTEMPTS = 5
 """How many servers a request is asked of before its error is the run's."""
 
@@ -236,19 +237,12 @@ class VllmServerEngine:
             )
 
     async def _ask(self, server: VllmServer, token_ids: Sequence[int], parameters: dict[str, Any]) -> list[Completion]:
-        """Ask one server; left at once when the server is found dead or hanging meanwhile."""
         adapter = self._adapters[-1][0] if self._adapters else None
-        asking = asyncio.create_task(server.generate(token_ids, parameters, timeout=self._config.request_timeout_seconds, adapter=adapter))
-        lost = asyncio.create_task(server.lost.wait())
         self._sampling_with[adapter] += 1
         try:
-            await asyncio.wait({asking, lost}, return_when=asyncio.FIRST_COMPLETED)
-            if not asking.done():
-                raise ServerError(f"{server.url} {server.fault}")
-            return asking.result()
+            seconds = self._config.request_timeout_seconds
+            return await unless_lost(server, server.generate(token_ids, parameters, timeout=seconds, adapter=adapter))
         finally:
-            asking.cancel()
-            lost.cancel()
             self._sampling_with[adapter] -= 1
 
     @asynccontextmanager
@@ -297,13 +291,8 @@ class VllmServerEngine:
     async def _bring(self, server: VllmServer, tensors: dict[str, torch.Tensor]) -> str | None:
         """Bring one server to the present weights; returns why it could not be, having left it out."""
         try:
-            async with asyncio.timeout(self._sync_timeout_seconds), server.paused(self._in_flight):
-                if self._transport == "file":
-                    await server.update_weights({"path": str(self._path)}, version=self._version)
-                else:
-                    from rlvr.engines.vllm_gpu_transfer import send
-
-                    await asyncio.to_thread(send, self._transport, server.url, tensors, str(self._version))
+            async with asyncio.timeout(self._sync_timeout_seconds):
+                await unless_lost(server, self._send(server, tensors))
         except ServerError as error:
             self._lost(server, f"did not take the weights of version {self._version}: {error}")
         except TimeoutError:
@@ -311,6 +300,15 @@ class VllmServerEngine:
         else:
             return None
         return f"{server.url} {server.fault}"
+
+    async def _send(self, server: VllmServer, tensors: dict[str, torch.Tensor]) -> None:
+        async with server.paused(self._in_flight):
+            if self._transport == "file":
+                await server.update_weights({"path": str(self._path)}, version=self._version)
+            else:
+                from rlvr.engines.vllm_gpu_transfer import send
+
+                await asyncio.to_thread(send, self._transport, server.url, tensors, str(self._version))
 
     async def _watch_servers(self) -> None:
         while True:
@@ -375,6 +373,23 @@ class VllmServerEngine:
 
     def _decode(self, token_ids: Sequence[int]) -> str:
         return self._tokenizer.decode(list(token_ids), skip_special_tokens=True)
+
+
+async def unless_lost(server: VllmServer, asking: Coroutine[Any, Any, T]) -> T:
+    """Wait for an answer, but no longer than the server is known to be there.
+
+    Raises: ServerError: it was found dead or hanging meanwhile, or the asking failed.
+    """
+    answer = asyncio.create_task(asking)
+    lost = asyncio.create_task(server.lost.wait())
+    try:
+        await asyncio.wait({answer, lost}, return_when=asyncio.FIRST_COMPLETED)
+        if not answer.done():
+            raise ServerError(f"{server.url} {server.fault}")
+        return answer.result()
+    finally:
+        answer.cancel()
+        lost.cancel()
 
 
 class OneServer:

@@ -325,14 +325,34 @@ def test_a_server_that_hangs_during_a_sync_costs_its_deadline_and_the_others_go_
         async with trainer_of(tiny_model_folder, urls_of(servers), tmp_path, health_every_seconds=1000) as trainer:
             trainer.engine._sync_timeout_seconds = 3.0
             await trainer.weights.publish(1)
+            trainer.told.clear()
             servers[0].kill(signal.SIGSTOP)
             try:
                 trainer.move(2)
                 await trainer.weights.publish(2)
+                assert "did not take the weights of version 2 within 3 s" in trainer.told[0]
                 assert [str(replica) for replica in trainer.engine.replicas()] == [servers[1].plan.url]
                 assert await trainer.difference() < 1e-4
             finally:
                 servers[0].kill(signal.SIGCONT)
+
+    asyncio.run(run())
+
+
+def test_a_sync_does_not_wait_for_a_server_that_its_health_check_finds_hanging(servers, tiny_model_folder, tmp_path):
+    async def run() -> None:
+        async with trainer_of(tiny_model_folder, urls_of(servers), tmp_path) as trainer:
+            await trainer.weights.publish(1)
+            servers[0].kill(signal.SIGSTOP)
+            try:
+                trainer.move(2)
+                async with asyncio.timeout(15):  # Half the deadline of a sync.
+                    await trainer.weights.publish(2)
+                assert "did not answer a health check" in trainer.told[0]
+            finally:
+                servers[0].kill(signal.SIGCONT)
+            await until(lambda: len(trainer.engine.replicas()) == 2)
+            assert await trainer.difference() < 1e-4
 
     asyncio.run(run())
 
