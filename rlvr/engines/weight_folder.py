@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -28,8 +29,7 @@ class WeightFolder:
         aside = path.with_suffix(".unfinished")
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            # Copies: safetensors refuses tied tensors that share memory, and the receiver needs both names.
-            save_file({name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}, aside)
+            save_file(_without_shared_memory(tensors), aside)
             aside.replace(path)
         except (OSError, SafetensorError) as error:
             raise WeightSyncFailed(f"cannot write the weights to {path}: {error}; weight_sync.folder names another place") from error
@@ -50,4 +50,22 @@ class WeightFolder:
         shutil.rmtree(path, ignore_errors=True)
 
     def remove(self) -> None:
-        shutil.rmtree(self._folder, ignore_errors=True)
+        """Remove what was written here, and the folder if nothing else is in it: it may be one of the user's own."""
+        for weights in self._folder.glob("version_*"):
+            weights.unlink(missing_ok=True)
+        for adapters in self._folder.glob("adapters_*"):
+            self.drop_adapter(adapters)
+        with suppress(OSError):  # It holds something else, or was never made.
+            self._folder.rmdir()
+
+
+def _without_shared_memory(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Copy tied tensors, and no others: safetensors refuses memory that is shared, and the receiver needs both names."""
+    separate: dict[str, torch.Tensor] = {}
+    seen: set[int] = set()
+    for name, tensor in tensors.items():
+        plain = tensor.detach().cpu().contiguous()
+        storage = plain.untyped_storage().data_ptr()
+        separate[name] = plain.clone() if storage in seen else plain
+        seen.add(storage)
+    return separate
