@@ -11,6 +11,7 @@ from rlvr.errors import ConfigError
 from rlvr.registries import ENVIRONMENTS
 from rlvr.rollouts.sampler import Episodes, Sampler, SingleTurn
 from rlvr.session import Session
+from rlvr.types import Sampling
 from verifiers.types import Message, Problem
 
 
@@ -43,4 +44,15 @@ def build_sampler(config: RunConfig, session: Session) -> Sampler:
         decode=lambda ids: tokenizer.decode(list(ids), skip_special_tokens=False),
         max_turns=config.environment.max_turns,
         timeout_seconds=config.environment.timeout_seconds,
+    )
+
+
+def sampling_of(config: RunConfig) -> Sampling:
+    """How a run draws its completions, a group at a time."""
+    return Sampling(
+        max_new_tokens=config.sampling.max_new_tokens,
+        temperature=config.sampling.temperature,
+        top_p=config.sampling.top_p,
+        top_k=config.sampling.top_k,
+        num_samples=config.batch.group_size,
     )

@@ -18,6 +18,13 @@ RlvrError
 """
 
 
+def first_error(error: BaseException) -> BaseException:
+    """The first error inside nested groups: tasks that fail together fail for one reason."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
 class RlvrError(Exception):
     """The root of rlvr's errors."""
 

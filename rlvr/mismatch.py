@@ -11,16 +11,20 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 from torch import Tensor, nn
 
 from rlvr.config import RunConfig
 from rlvr.engines.picking import Picker
+from rlvr.episodes import sampling_of
 from rlvr.errors import EngineFailed
 from rlvr.policy.torch_policy import TorchPolicy
 from rlvr.rollouts.samples import written_sample
-from rlvr.session import Session
+from rlvr.run_data import load_run_data
+from rlvr.session import Session, open_session_of, sync_tolerance
 from rlvr.types import Completion, Sampling
 from rlvr.weight_sync import Difference
 
@@ -219,12 +223,6 @@ def diagnose(config: RunConfig, tell: Callable[[str], None]) -> bool:
 
 
 async def _diagnose(config: RunConfig, tell: Callable[[str], None]) -> bool:
-    from pathlib import Path
-    from tempfile import TemporaryDirectory
-
-    from rlvr.run_data import load_run_data
-    from rlvr.session import open_session_of, sync_tolerance
-
     with TemporaryDirectory() as folder:
         async with open_session_of(config, run_folder=Path(folder), num_updates=1, tell=tell) as session:
             data = load_run_data(config, session.loaded.tokenizer)
@@ -232,19 +230,15 @@ async def _diagnose(config: RunConfig, tell: Callable[[str], None]) -> bool:
             sampling = sampling_of(config)
             tolerance = sync_tolerance(session, config)
             tell(f"engine '{config.engine.name}', policy {config.model.path}")
-            await _push(session, 1)
+            await session.bring_engine(1)
             first = await probe_mismatch(session, prompts, sampling, tolerance=tolerance)
             tell(f"with the weights as they are: {first.sentence}")
             before = {name: tensor.clone() for name, tensor in session.policy.model.state_dict().items()}
             await session.compute.run(_move, session.policy.model)
-            await _push(session, 2)
+            await session.bring_engine(2)
             second = await probe_mismatch(session, prompts, sampling, tolerance=tolerance, before=before)
             tell(f"after moving the weights and sending them: {second.sentence}")
             return first.agrees and second.agrees
-
-
-async def _push(session: Session, version: int) -> None:
-    await session.engine.load_weights(() if session.engine.shares_weights else session.policy.weights(), version)
 
 
 @torch.no_grad()
@@ -253,14 +247,3 @@ def _move(model: nn.Module) -> None:
     for parameter in model.parameters():
         noise = torch.randn(parameter.shape, generator=generator).to(parameter)
         parameter.add_(noise * parameter.std(correction=0) * NOISE)
-
-
-def sampling_of(config: RunConfig) -> Sampling:
-    """How a run draws its completions, a group at a time."""
-    return Sampling(
-        max_new_tokens=config.sampling.max_new_tokens,
-        temperature=config.sampling.temperature,
-        top_p=config.sampling.top_p,
-        top_k=config.sampling.top_k,
-        num_samples=config.batch.group_size,
-    )

@@ -13,11 +13,10 @@ from pathlib import Path
 from statistics import fmean
 
 from rlvr.config import RunConfig
-from rlvr.episodes import build_sampler
+from rlvr.episodes import build_sampler, sampling_of
 from rlvr.errors import ConfigError
 from rlvr.in_order import in_order
 from rlvr.judge import Judge
-from rlvr.mismatch import sampling_of
 from rlvr.rewards import is_informative
 from rlvr.rollouts.collector import Collector
 from rlvr.rollouts.group_file import DumpFacts, GroupDump
@@ -69,8 +68,7 @@ def roll_out(config: RunConfig, *, num_groups: int, output: Path) -> RolloutSumm
 async def _roll_out(config: RunConfig, num_groups: int, output: Path, judge: Judge, progress: Progress) -> RolloutSummary:
     async with open_session_of(config, run_folder=output, num_updates=1, tell=progress.warn) as session:
         data = load_run_data(config, session.loaded.tokenizer)
-        engine = session.engine
-        await engine.load_weights(() if engine.shares_weights else session.policy.weights(), 0)
+        await session.bring_engine(0)
         collector = Collector(
             data.prompt_at,
             build_sampler(config, session),

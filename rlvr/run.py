@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rlvr.config import RunConfig
-from rlvr.episodes import build_sampler
+from rlvr.episodes import build_sampler, sampling_of
 from rlvr.errors import WeightSyncMismatch
 from rlvr.evaluation.held_out import HeldOutResult, evaluate_held_out
 from rlvr.guards import GuardState
-from rlvr.mismatch import NUM_PROMPTS, Mismatch, probe_mismatch, sampling_of
+from rlvr.mismatch import NUM_PROMPTS, Mismatch, probe_mismatch
 from rlvr.rewards import KlController, is_informative
 from rlvr.rollouts.buffer import RolloutBuffer
 from rlvr.rollouts.collector import Collector, Judge

@@ -204,8 +204,7 @@ class _Check:
         return cls(config, prompts, Judge.of(build(config.verifier.name, config.verifier.options), config.verifier), session, seed)
 
     async def run(self, progress: Progress, step: int) -> HeldOutResult:
-        engine = self.session.engine
-        await engine.load_weights(() if engine.shares_weights else self.session.policy.weights(), step)
+        await self.session.bring_engine(step)
         sampling = Sampling(
             max_new_tokens=self.config.sampling.max_new_tokens,
             temperature=self.config.sampling.temperature,
@@ -215,7 +214,7 @@ class _Check:
         with progress.phase("validation problems", total=len(self.prompts)) as advance:
             return await evaluate_held_out(
                 self.prompts,
-                sampler=SingleTurn(engine),
+                sampler=SingleTurn(self.session.engine),
                 judge=self.judge,
                 sampling=sampling,
                 num_samples=1,

@@ -12,7 +12,7 @@ import torch
 
 from rlvr.compute import ComputeThread
 from rlvr.config import EngineConfig, ModelConfig, OptimizerConfig, RunConfig, WeightSyncConfig
-from rlvr.engines.protocol import Engine, EngineSetting
+from rlvr.engines.protocol import Engine, EngineSetting, decoding_dtype
 from rlvr.policy.loading import LoadedModel, load_model
 from rlvr.policy.torch_policy import TorchPolicy
 from rlvr.registries import ENGINES
@@ -30,6 +30,10 @@ class Session:
     engine: Engine
     max_sequence_tokens: int
     run_folder: Path
+
+    async def bring_engine(self, version: int) -> None:
+        """Bring the engine to the policy's weights, without the checks of a `WeightSync`."""
+        await self.engine.load_weights(() if self.engine.shares_weights else self.policy.weights(), version)
 
 
 @asynccontextmanager
@@ -117,8 +121,8 @@ def open_session_of(
 
 def sync_tolerance(session: Session, config: RunConfig) -> float:
     """The mean difference of log-probs, nats, that is no fault: the configured one, or what the two arithmetics allow."""
-    engine_dtype = session.loaded.compute_dtype if config.engine.dtype == "auto" else getattr(torch, config.engine.dtype)
-    return config.weight_sync.tolerance or default_tolerance([session.loaded.compute_dtype, engine_dtype], torch.float32)
+    policy_dtype = session.loaded.compute_dtype
+    return config.weight_sync.tolerance or default_tolerance(policy_dtype, decoding_dtype(config.engine, policy_dtype))
 
 
 def open_weight_sync(session: Session, config: RunConfig, prompts: Sequence[Sequence[int]], sampling: Sampling) -> WeightSync:

@@ -13,6 +13,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
+import torch
+
 from rlvr.compute import ComputeThread
 from rlvr.config import WeightSyncConfig
 from rlvr.engines.protocol import Engine, Replica, TakesAdapters
@@ -27,9 +29,8 @@ BFLOAT16_TOLERANCE = 0.05
 PROBE_TOKENS = 192
 """Longer than a block of vLLM's prefix cache (128 tokens on a CPU, 16 on a GPU), so that a cache that outlived its weights shows."""
 PROBE_NEW_TOKENS = 16
-
-
 DEADLINE_SLACK = 1.5
+"""How much longer than one server may take all of an engine's together may."""
 
 
 class WeightSync(Protocol):
@@ -79,13 +80,13 @@ class PushedWeights:
         config: WeightSyncConfig,
         tolerance: float,
         idle_during_update: bool,
-        adapter_folder: Path | None = None,
+        adapter_folder: Path,
         kept_adapters: int = 3,
     ) -> None:
         """`adapter_folder`: where adapters are written for an engine that takes them alone; `kept_adapters`: how many versions of them
         completions in flight may still be written with."""
         self._kept_adapters = kept_adapters
-        self._adapter_folder = adapter_folder or Path("adapters")
+        self._adapter_folder = adapter_folder
         self.version = 0
         self.last_difference: float | None = None
         self._engine = engine
@@ -206,6 +207,6 @@ def _policy_logprobs(policy: Policy, written: Sequence[tuple[Sequence[int], Comp
     return [value for (prompt, _), row in zip(written, values, strict=True) for value in row[len(prompt) :]]
 
 
-def default_tolerance(dtypes: Sequence[object], float32: object) -> float:
+def default_tolerance(*dtypes: torch.dtype) -> float:
     """Return the tolerance where engine and policy compute in these types."""
-    return FLOAT32_TOLERANCE if all(dtype == float32 for dtype in dtypes) else BFLOAT16_TOLERANCE
+    return FLOAT32_TOLERANCE if set(dtypes) == {torch.float32} else BFLOAT16_TOLERANCE

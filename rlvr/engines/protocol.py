@@ -105,7 +105,7 @@ class EngineSetting:
     @property
     def dtype(self) -> torch.dtype:
         """The type of matrix products while decoding."""
-        return self.compute_dtype if self.config.dtype == "auto" else getattr(torch, self.config.dtype)
+        return decoding_dtype(self.config, self.compute_dtype)
 
 
 class EngineClass(Protocol):
@@ -114,6 +114,11 @@ class EngineClass(Protocol):
     async def open(self, setting: EngineSetting) -> Engine:
         """Build the engine and return it once it can sample."""
         ...
+
+
+def decoding_dtype(config: EngineConfig, compute_dtype: torch.dtype) -> torch.dtype:
+    """Resolve `auto` to the policy's compute type."""
+    return compute_dtype if config.dtype == "auto" else getattr(torch, config.dtype)
 
 
 def check_request(token_ids: Sequence[int], sampling: Sampling) -> None:

@@ -21,7 +21,7 @@ from rlvr.engines.decoding import Decoder, Request
 from rlvr.engines.fused import fused_network
 from rlvr.engines.kv_cache import PrefillPlan
 from rlvr.engines.networks import ModuleCopy, Network, PlannedNetwork
-from rlvr.engines.protocol import EngineSetting, NamedTensors, check_request, stop_token_ids
+from rlvr.engines.protocol import EngineSetting, NamedTensors, check_request, decoding_dtype, stop_token_ids
 from rlvr.engines.rows import CachedRows, PaddedRows, Rows
 from rlvr.types import Completion, Sampling
 
@@ -62,7 +62,7 @@ class TransformersEngine:
         self._tokenizer = tokenizer
         self._compute = compute
         self._config = config or EngineConfig()
-        self._dtype = compute_dtype if self._config.dtype == "auto" else getattr(torch, self._config.dtype)
+        self._dtype = decoding_dtype(self._config, compute_dtype)
         self._version = 0
         self._stop_ids = stop_token_ids(model, tokenizer)
         self._network: Network | ModuleCopy | None = None

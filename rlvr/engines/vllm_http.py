@@ -14,7 +14,7 @@ from typing import Any
 
 import httpx
 
-from rlvr.engines.vllm_requests import adapter_name, completion_of
+from rlvr.engines.vllm_requests import PROMPT_LOGPROBS, adapter_name, completion_of
 from rlvr.types import Completion
 
 TOKENS_WRITTEN = "vllm:generation_tokens_total"
@@ -79,8 +79,7 @@ class VllmServer:
 
     async def logprobs(self, token_ids: Sequence[int], timeout: float = 60.0) -> list[float]:
         """Log-probs of given tokens at temperature 1; entry 0 is 0."""
-        parameters = {"max_tokens": 1, "prompt_logprobs": 0, "detokenize": False, "temperature": 0.0}
-        body = {"token_ids": list(token_ids), "sampling_params": parameters}
+        body = {"token_ids": list(token_ids), "sampling_params": PROMPT_LOGPROBS}
         answer = await self._call("POST", "/inference/v1/generate", timeout, json=body)
         told = answer["prompt_logprobs"][1:]
         return [0.0, *(entry[str(token)]["logprob"] for entry, token in zip(told, token_ids[1:], strict=True))]

@@ -15,6 +15,7 @@ import torch
 
 from rlvr.engines.protocol import EngineSetting, NamedTensors, check_request, stop_token_ids
 from rlvr.engines.vllm_requests import (
+    PROMPT_LOGPROBS,
     TRANSFER_BACKEND,
     VLLM_DEFAULTS,
     adapter_arguments,
@@ -99,8 +100,7 @@ class VllmEngine:
 
     async def logprobs(self, token_ids: Sequence[int]) -> list[float]:
         """See `Engine.logprobs`."""
-        parameters = {"max_tokens": 1, "prompt_logprobs": 0, "detokenize": False, "temperature": 0.0}
-        output = await self._ask(Request(tuple(token_ids), parameters, self._adapter))
+        output = await self._ask(Request(tuple(token_ids), PROMPT_LOGPROBS, self._adapter))
         told = output.prompt_logprobs or []
         return [0.0, *(entry[token].logprob for entry, token in zip(told[1:], token_ids[1:], strict=True))]
 

@@ -16,6 +16,8 @@ FINISH_REASONS: dict[str, FinishReason] = {"stop": "stop", "length": "length"}
 TRANSFER_BACKEND = "rlvr_state_dict"
 """The name under which `rlvr.engines.vllm_transfer` is known to vLLM."""
 CPU_BATCHED_TOKENS = 4096
+PROMPT_LOGPROBS = {"max_tokens": 1, "prompt_logprobs": 0, "detokenize": False, "temperature": 0.0}
+"""Sampling parameters that ask for the log-probs of the given tokens."""
 UNLABELLED = "default"
 """vLLM's label of the weights it started with."""
 VLLM_DEFAULTS = {

@@ -135,13 +135,8 @@ class VllmServerEngine:
             if self._transport == "file":
                 self._path = await asyncio.to_thread(self._weights.write, tensors, version)
             self._version = version
-            present = [server for server in self._servers if server.serves]
-            async with asyncio.TaskGroup() as tasks:
-                results = [tasks.create_task(self._bring(server, tensors)) for server in present]
-            failures = [failure for task in results if (failure := task.result()) is not None]
-            if present and len(failures) == len(present):
-                raise WeightSyncFailed(f"no server took the weights of version {version}: {'; '.join(failures)}")
-        if not present:
+            await self._bring_all(f"the weights of version {version}", lambda server: self._send(server, tensors))
+        if not self._serving():
             await self._wait_for_server()
 
     async def load_adapter(self, folder: Path, version: int) -> None:
@@ -152,39 +147,27 @@ class VllmServerEngine:
         async with self._syncing:
             # The folder is copied: a server that comes back takes them later, and completions in flight need the ones before.
             path = await asyncio.to_thread(self._weights.keep_adapter, folder, version)
-            present = [server for server in self._servers if server.serves]
-            async with asyncio.TaskGroup() as tasks:
-                results = [tasks.create_task(self._bring_adapter(server, path, version)) for server in present]
-            failures = [failure for task in results if (failure := task.result()) is not None]
-            if present and len(failures) == len(present):
-                raise WeightSyncFailed(f"no server took the adapters of version {version}: {'; '.join(failures)}")
+            await self._bring_all(f"the adapters of version {version}", lambda server: self._send_adapter(server, path, version))
             self._adapters.append((version, path))
-            await self._forget_adapters(present)
-        if not present:
+            await self._forget_adapters()
+        if not self._serving():
             await self._wait_for_server()
 
-    async def _forget_adapters(self, present: Sequence[VllmServer]) -> None:
+    async def _forget_adapters(self) -> None:
         """Take back the adapters that nobody samples with any more; the present ones stay."""
         for version, path in [each for each in self._adapters[:-1] if self._sampling_with[each[0]] == 0]:
             self._adapters.remove((version, path))
-            for server in present:
+            for server in self._serving():
                 await server.unload_adapter(version, self._config.health_timeout_seconds)
             await asyncio.to_thread(self._weights.drop_adapter, path)
 
-    async def _bring_adapter(self, server: VllmServer, path: Path, version: int) -> str | None:
-        try:
-            await server.unload_adapter(version, self._config.health_timeout_seconds)  # Of a run before this one.
-            await server.load_adapter(str(path), version, self._sync_timeout_seconds)
-        except ServerError as error:
-            self._lost(server, f"did not take the adapters of version {version}: {error}")
-            return f"{server.url} {server.fault}"
-        return None
+    async def _send_adapter(self, server: VllmServer, path: Path, version: int) -> None:
+        await server.unload_adapter(version, self._config.health_timeout_seconds)  # Of a run before this one.
+        await server.load_adapter(str(path), version, self._sync_timeout_seconds)
 
     def replicas(self) -> Sequence[OneServer]:
         """Each server that serves at present; one that went and came back is another replica."""
-        return [
-            self._replicas.setdefault((server.url, server.times_lost), OneServer(self, server)) for server in self._servers if server.serves
-        ]
+        return [self._replicas.setdefault((server.url, server.times_lost), OneServer(self, server)) for server in self._serving()]
 
     async def standby(self) -> None:
         """The servers' memory is their own."""
@@ -214,9 +197,8 @@ class VllmServerEngine:
                 told = True
                 self._tell(f"waiting for {', '.join(server.url for server in waiting)}, up to {self._config.recovery_timeout_seconds:g} s")
             await asyncio.sleep(min(1.0, self._config.health_every_seconds))
-        for server in self._servers:
-            if server.serves:
-                await self._check(server, setting)
+        for server in self._serving():
+            await self._check(server, setting)
         self._watch = asyncio.create_task(self._watch_servers(), name="server health")
 
     async def _first_look(self, server: VllmServer) -> None:
@@ -258,9 +240,12 @@ class VllmServerEngine:
     async def _least_loaded(self) -> VllmServer:
         if self._watch is not None and self._watch.done():
             self._watch.result()  # Without its health checks a server that hangs would not be found: let its error out.
-        if not any(server.serves for server in self._servers):
+        if not self._serving():
             await self._wait_for_server()
-        return min((server for server in self._servers if server.serves), key=lambda server: server.load)
+        return min(self._serving(), key=lambda server: server.load)
+
+    def _serving(self) -> list[VllmServer]:
+        return [server for server in self._servers if server.serves]
 
     async def _wait_for_server(self) -> None:
         if not self._waits:  # Said once, not by each of the requests that wait.
@@ -268,7 +253,7 @@ class VllmServerEngine:
             self._tell(f"no server serves; waiting for one, up to {self._config.recovery_timeout_seconds:g} s")
         try:
             async with asyncio.timeout(self._config.recovery_timeout_seconds), self._changed:
-                await self._changed.wait_for(lambda: any(server.serves for server in self._servers))
+                await self._changed.wait_for(self._serving)
         except TimeoutError as error:
             raise EngineFailed(self._nobody_there()) from error
 
@@ -288,18 +273,26 @@ class VllmServerEngine:
             self._tell(f"server {server.url} is left out: it {server.fault}")
             server.lost.set()
 
-    async def _bring(self, server: VllmServer, tensors: dict[str, torch.Tensor]) -> str | None:
-        """Bring one server to the present weights; returns why it could not be, having left it out."""
+    async def _bring_all(self, what: str, send: Callable[[VllmServer], Coroutine[Any, Any, None]]) -> None:
+        """Send something to all that serve; who does not take it in time is left out.
+
+        Raises: WeightSyncFailed: nobody took it.
+        """
+        present = self._serving()
+        async with asyncio.TaskGroup() as tasks:
+            for server in present:
+                tasks.create_task(self._bring(server, what, send(server)))
+        if present and not any(server.serves for server in present):
+            raise WeightSyncFailed(f"no server took {what}: {'; '.join(f'{server.url} {server.fault}' for server in present)}")
+
+    async def _bring(self, server: VllmServer, what: str, sending: Coroutine[Any, Any, None]) -> None:
         try:
             async with asyncio.timeout(self._sync_timeout_seconds):
-                await unless_lost(server, self._send(server, tensors))
+                await unless_lost(server, sending)
         except ServerError as error:
-            self._lost(server, f"did not take the weights of version {self._version}: {error}")
+            self._lost(server, f"did not take {what}: {error}")
         except TimeoutError:
-            self._lost(server, f"did not take the weights of version {self._version} within {self._sync_timeout_seconds:g} s")
-        else:
-            return None
-        return f"{server.url} {server.fault}"
+            self._lost(server, f"did not take {what} within {self._sync_timeout_seconds:g} s")
 
     async def _send(self, server: VllmServer, tensors: dict[str, torch.Tensor]) -> None:
         async with server.paused(self._in_flight):
@@ -361,8 +354,7 @@ class VllmServerEngine:
         await server.get_ready(self._sync_timeout_seconds, shape=self._shape)
         if self._adapters:
             version, path = self._adapters[-1]
-            await server.unload_adapter(version, self._config.health_timeout_seconds)
-            await server.load_adapter(str(path), version, self._sync_timeout_seconds)
+            await self._send_adapter(server, path, version)
         if self._path is not None:
             async with server.paused("abort"):
                 await server.update_weights({"path": str(self._path)}, version=self._version)
@@ -394,8 +386,6 @@ async def unless_lost(server: VllmServer, asking: Coroutine[Any, Any, T]) -> T:
 
 class OneServer:
     """One of the engine's servers, asked by itself: for the check of its weights."""
-
-    shares_weights = False
 
     def __init__(self, engine: VllmServerEngine, server: VllmServer) -> None:
         self._engine = engine

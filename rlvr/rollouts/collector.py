@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
+from rlvr.errors import first_error
 from rlvr.judge import Judge
 from rlvr.rollouts.sampler import Sampler
 from rlvr.seeding import derive_seed
@@ -53,7 +54,4 @@ async def first_failure() -> AsyncIterator[None]:
     try:
         yield
     except BaseExceptionGroup as failures:
-        error: BaseException = failures
-        while isinstance(error, BaseExceptionGroup):
-            error = error.exceptions[0]
-        raise error from None
+        raise first_error(failures) from None

@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
-from rlvr.errors import NoLearningSignal, TooManyVerifierFailures
+from rlvr.errors import NoLearningSignal, TooManyVerifierFailures, first_error
 from rlvr.rollouts.buffer import RolloutBuffer
 from rlvr.types import RolloutGroup
 from verifiers.errors import VerifierError
@@ -91,7 +91,9 @@ class Producer:
         try:
             await asyncio.wait({taking, self._task}, return_when=asyncio.FIRST_COMPLETED)
             if not taking.done():
-                raise _first(self._task.exception())
+                error = self._task.exception()
+                assert error is not None, "the producer ends only by an error"
+                raise first_error(error)
             self._drops_since_take = 0
             self._pass_rates.clear()
             await self._cut_overdue()
@@ -169,11 +171,3 @@ class Producer:
                 f"(mean score: groups — {histogram}). Mean 0: the problems are too hard or the answer format is never met; mean 1: they "
                 "are solved. Change the data, warm the model up, raise batch.group_size, or raise batch.max_resampling"
             )
-
-
-def _first(error: BaseException | None) -> BaseException:
-    """The first error inside nested groups: tasks that fail together fail for one reason."""
-    assert error is not None, "the producer ends only by an error"
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error

@@ -13,7 +13,7 @@ from rlvr.compute import ComputeThread
 from rlvr.config import EngineConfig, ModelConfig, OptimizerConfig, WeightSyncConfig
 from rlvr.engines.protocol import EngineSetting
 from rlvr.engines.vllm_local import VllmEngine
-from rlvr.errors import WeightSyncFailed
+from rlvr.errors import EngineFailed, WeightSyncFailed
 from rlvr.policy.loading import load_model
 from rlvr.policy.torch_policy import TorchPolicy
 from rlvr.types import Completion, Sampling
@@ -38,8 +38,9 @@ async def main(model_folder: str, result: str) -> None:
             compute,
             probe,
             config=sync,
-            tolerance=default_tolerance([torch.float32], torch.float32),
+            tolerance=default_tolerance(torch.float32),
             idle_during_update=False,
+            adapter_folder=Path("unused"),
         )
         out: dict[str, object] = {"differences": [], "logprobs": [], "versions": []}
         for version in range(NUM_UPDATES + 1):
@@ -60,6 +61,7 @@ async def main(model_folder: str, result: str) -> None:
         out["refused"] = await refused(engine)
         out["many"] = await many(engine)
         out["too_long"] = await too_long(engine)
+        out["failed"] = await failed(engine)
         await engine.close()
     Path(result).write_text(json.dumps(out))
 
@@ -146,6 +148,23 @@ async def many(engine: VllmEngine) -> int:
     async with asyncio.TaskGroup() as tasks:
         asked = [tasks.create_task(engine.generate(prompt, Sampling(8, num_samples=4, seed=1))) for prompt in prompts]
     return sum(len(task.result()) for task in asked)
+
+
+async def failed(engine: VllmEngine) -> list[str]:
+    """vLLM fails in a step: who waits hears of it, and so does who asks later."""
+
+    def break_down() -> None:
+        raise MemoryError("no room for the cache")
+
+    engine._thread._engine.step = break_down
+    told = []
+    for _ in range(2):
+        try:
+            async with asyncio.timeout(10):
+                await engine.generate(PROMPTS[0], Sampling(4))
+        except EngineFailed as error:
+            told.append(str(error))
+    return told
 
 
 async def too_long(engine: VllmEngine) -> str:

@@ -67,3 +67,7 @@ def test_weights_that_vllm_does_not_take_are_an_error_of_the_sync(told):
 
 def test_more_prompt_tokens_than_one_step_takes_are_sampled_with_seeds(told):
     assert told["many"] == 256
+
+
+def test_a_failure_of_vllm_reaches_who_waits_and_who_asks_later(told):
+    assert told["failed"] == ["vLLM failed: MemoryError('no room for the cache')"] * 2
