@@ -169,7 +169,7 @@ def questions(case: Case) -> list[str]:
 def run_rlvr(case: Case, folder: Path, num_steps: int, watch: Stopwatch) -> None:
     """Take steps with rlvr, from its configuration to its metrics file."""
     import rlvr.run
-    from rlvr.policy.torch_policy import TorchPolicy
+    from rlvr.policy.scoring import Scorer
     from rlvr.rollouts.producer import Producer
     from rlvr.trainer import Trainer
 
@@ -204,7 +204,7 @@ def run_rlvr(case: Case, folder: Path, num_steps: int, watch: Stopwatch) -> None
         return result
 
     with patched(Trainer, "step", timed_step), patched(Producer, "take", timed_take):
-        with patched(TorchPolicy, "_score", watch.timed("log-probs", TorchPolicy._score)):
+        with patched(Scorer, "forward", watch.timed("log-probs", Scorer.forward)):
             rlvr.run.train(config)
 
 

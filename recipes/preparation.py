@@ -11,13 +11,23 @@ from rlvr.errors import ConfigError
 
 
 def train_prepared(config: RunConfig, resume: Path | None, *, task: str, prepare: Callable[[RunConfig, Path], RunConfig]) -> None:
-    """Train on what `prepare(config, folder)` makes; a resumed run has that behind it. A run without a name is called by its `task`."""
-    import rlvr.run
+    """Train on what `prepare(config, folder)` makes; a resumed run has that behind it. A run without a name is called by its `task`.
 
-    if resume is None:
+    Of several processes one prepares, by itself, and the others wait.
+    """
+    import rlvr.run
+    from rlvr.distributed import joined_ranks, print_once
+
+    def prepared() -> RunConfig:
         name = config.name or f"{task}-{time.strftime('%Y%m%d-%H%M%S')}"
-        config = prepare(config.model_copy(update={"name": name}), Path(config.runs_folder) / f"{name}-preparation")
-    print(rlvr.run.train(config, resume=resume).summary())
+        alone = config.model_copy(update={"name": name, "deepspeed": None})
+        ready = prepare(alone, Path(config.runs_folder) / f"{name}-preparation")
+        return ready.model_copy(update={"deepspeed": config.deepspeed})
+
+    with joined_ranks(config.deepspeed) as ranks:
+        ready = ranks.from_main(prepared) if resume is None else config
+        result = rlvr.run.train(ready, resume=resume)
+    print_once(result.summary())
 
 
 def make_folder(config: RunConfig, folder: Path) -> None:

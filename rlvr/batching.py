@@ -21,27 +21,28 @@ def pack(
     samples: Sequence[TrainSample],
     *,
     totals: Totals,
-    num_minibatches: int = 1,
     tokens_per_microbatch: int,
     share_prompts: bool = True,
+    min_microbatches: int = 1,
     device: torch.device | str = "cpu",
-) -> list[MiniBatch]:
-    """Split samples, in their order, into mini-batches of equal numbers of sequences, and each into micro-batches within the token budget.
+) -> MiniBatch:
+    """Lay out a mini-batch in micro-batches within the token budget, at least `min_microbatches` of them where there are samples enough.
 
-    `totals` speak of the whole step, sequences left out of `samples` included; what is left out is spread evenly over the mini-batches, so
-    the mini-batches' totals sum to `totals`. Samples with no scored token take no compute. A sample longer than the budget is a micro-batch
-    of its own. The result depends only on the arguments.
+    `totals` speak of the whole mini-batch: of all processes, and of the sequences left out of `samples`. Samples with no scored token take
+    no compute. A sample longer than the budget is a micro-batch of its own. The result depends only on the arguments.
     """
-    bounds = [len(samples) * i // num_minibatches for i in range(num_minibatches + 1)]
-    parts = [samples[start:end] for start, end in zip(bounds, bounds[1:], strict=False)]
-    tokens = _spread([sum(map(num_scored, part)) for part in parts], totals.tokens)
-    sequences = _spread([len(part) for part in parts], totals.sequences)
-    minibatches = []
-    for part, part_tokens, part_sequences in zip(parts, tokens, sequences, strict=True):
-        plan = plan_microbatches(part, tokens_per_microbatch=tokens_per_microbatch, share_prompts=share_prompts)
-        microbatches = tuple(build_microbatch([part[i] for i in rows], share_prompts=share_prompts, device=device) for rows in plan)
-        minibatches.append(MiniBatch(microbatches, Totals(part_tokens, part_sequences, totals.max_new_tokens)))
-    return minibatches
+    plan = plan_microbatches(
+        samples, tokens_per_microbatch=tokens_per_microbatch, share_prompts=share_prompts, min_microbatches=min_microbatches
+    )
+    return MiniBatch(
+        tuple(build_microbatch([samples[i] for i in rows], share_prompts=share_prompts, device=device) for rows in plan), totals
+    )
+
+
+def split_evenly(samples: Sequence[TrainSample], num_parts: int) -> list[list[TrainSample]]:
+    """Split samples, in their order, into parts of equal numbers of sequences."""
+    bounds = [len(samples) * i // num_parts for i in range(num_parts + 1)]
+    return [list(samples[start:end]) for start, end in zip(bounds, bounds[1:], strict=False)]
 
 
 def totals_of(samples: Sequence[TrainSample], *, max_new_tokens: int) -> Totals:
@@ -54,15 +55,17 @@ def num_scored(sample: TrainSample) -> int:
     return sum(sample.loss_mask[1:])
 
 
-def plan_microbatches(samples: Sequence[TrainSample], *, tokens_per_microbatch: int, share_prompts: bool) -> list[list[int]]:
+def plan_microbatches(
+    samples: Sequence[TrainSample], *, tokens_per_microbatch: int, share_prompts: bool, min_microbatches: int = 1
+) -> list[list[int]]:
     """Choose which samples go together: whole prompt groups, like lengths next to each other, micro-batches of about equal size.
 
     Returns the sample indices of each micro-batch. Samples with no scored token are in none.
     """
-    units = _units(samples, tokens_per_microbatch, share_prompts)
+    units = prompt_units(samples, max_tokens=tokens_per_microbatch, share_prompts=share_prompts)
     units.sort(key=lambda unit: (-unit.longest, unit.rows[0]))
     total = sum(unit.tokens for unit in units)
-    num_microbatches = max(1, -(-total // tokens_per_microbatch))
+    num_microbatches = max(min_microbatches, -(-total // tokens_per_microbatch))
     target = total / num_microbatches
     plan: list[list[int]] = []
     filled = 0
@@ -76,16 +79,21 @@ def plan_microbatches(samples: Sequence[TrainSample], *, tokens_per_microbatch: 
 
 
 @dataclass(frozen=True, slots=True)
-class _Unit:
-    """Samples that stay together because they share a prompt; `tokens` is what they add to the packed axis."""
+class PromptUnit:
+    """Samples that stay together because they share a prompt: their indices, the tokens they add to the packed axis, the length of the
+    longest, and `keys`, the sum over their tokens of the keys that each attends to."""
 
     rows: list[int]
     tokens: int
     longest: int
+    keys: int
 
 
-def _units(samples: Sequence[TrainSample], budget: int, share_prompts: bool) -> list[_Unit]:
-    """Gather samples with a common prompt, splitting a family that exceeds the budget, the prompt then being stored once a part."""
+def prompt_units(samples: Sequence[TrainSample], *, max_tokens: int, share_prompts: bool) -> list[PromptUnit]:
+    """Gather samples with a common prompt, splitting a family that exceeds the budget, the prompt then being stored once a part.
+
+    Samples with no scored token are in none.
+    """
     families: dict[tuple[int, tuple[int, ...]] | int, list[int]] = {}
     prompt_lengths: list[int] = []
     for i, sample in enumerate(samples):
@@ -94,24 +102,27 @@ def _units(samples: Sequence[TrainSample], budget: int, share_prompts: bool) -> 
         if scored:
             key = (sample.group_index, sample.token_ids[: prompt_lengths[i]]) if share_prompts and prompt_lengths[i] else ~i
             families.setdefault(key, []).append(i)
-    units: list[_Unit] = []
+    units: list[PromptUnit] = []
     for rows in families.values():
         prompt = prompt_lengths[rows[0]]
         part: list[int] = []
         filled = prompt
         for row in rows:
             own = _computed_length(samples[row]) - prompt
-            if part and filled + own > budget:
-                units.append(_unit(samples, part, filled))
+            if part and filled + own > max_tokens:
+                units.append(_unit(samples, part, prompt, filled))
                 part, filled = [], prompt
             part.append(row)
             filled += own
-        units.append(_unit(samples, part, filled))
+        units.append(_unit(samples, part, prompt, filled))
     return units
 
 
-def _unit(samples: Sequence[TrainSample], rows: list[int], tokens: int) -> _Unit:
-    return _Unit(rows, tokens, max(_computed_length(samples[row]) for row in rows))
+def _unit(samples: Sequence[TrainSample], rows: list[int], prompt: int, tokens: int) -> PromptUnit:
+    lengths = [_computed_length(samples[row]) for row in rows]
+    # Token t of a sequence sees t + 1 keys; those of a shared prompt are computed once.
+    shared = prompt * (prompt + 1) // 2
+    return PromptUnit(rows, tokens, max(lengths), shared + sum(length * (length + 1) // 2 - shared for length in lengths))
 
 
 def _prompt_length(sample: TrainSample) -> int:
@@ -126,14 +137,6 @@ def _computed_length(sample: TrainSample) -> int:
     while last > 0 and not mask[last]:
         last -= 1
     return last
-
-
-def _spread(own: list[int], total: int) -> list[int]:
-    """Add to each part its share of what the parts lack to make up the total."""
-    rest = total - sum(own)
-    if rest < 0:
-        raise ValueError(f"the totals count {total}, fewer than the {sum(own)} in the samples: compute totals over all samples of the step")
-    return [count + rest * (i + 1) // len(own) - rest * i // len(own) for i, count in enumerate(own)]
 
 
 def build_microbatch(samples: Sequence[TrainSample], *, share_prompts: bool = True, device: torch.device | str = "cpu") -> MicroBatch:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from rlvr.distributed import ALONE, Ranks
 from rlvr.errors import CheckpointError
 
 MANIFEST = "manifest.json"
@@ -38,19 +39,21 @@ class CheckpointStore:
         self._keep_last = keep_last
         self._keep_best = keep_best
 
-    def save(self, step: int, write: Callable[[Path], None], *, score: float | None = None) -> Checkpoint:
-        """Let `write` fill a folder, then make it the latest checkpoint in one rename.
+    def save(self, step: int, write: Callable[[Path], None], *, score: float | None = None, ranks: Ranks = ALONE) -> Checkpoint:
+        """Let `write` fill a folder, on each of the ranks, then make it the latest checkpoint in one rename.
 
         Raises: CheckpointError: the disk is full or not writable; earlier checkpoints are untouched.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        for leftover in self.folder.glob(f"{_UNFINISHED}*"):
-            shutil.rmtree(leftover, ignore_errors=True)
         unfinished = self.folder / f"{_UNFINISHED}{step:06d}"
         final = self.folder / f"step_{step:06d}"
         try:
-            unfinished.mkdir()
+            if ranks.is_main:
+                self._make(unfinished)
+            ranks.meet()
             write(unfinished)
+            ranks.meet()
+            if not ranks.is_main:
+                return Checkpoint(final, step, score)
             _write_manifest(unfinished, step, score)
             _sync_tree(unfinished)
             if final.exists():
@@ -69,6 +72,12 @@ class CheckpointStore:
             ) from error
         self._prune(step)
         return Checkpoint(final, step, score)
+
+    def _make(self, unfinished: Path) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for leftover in self.folder.glob(f"{_UNFINISHED}*"):
+            shutil.rmtree(leftover, ignore_errors=True)
+        unfinished.mkdir()
 
     def go_on_from(self, checkpoint: Checkpoint) -> None:
         """Make an older checkpoint the latest; those after it belong to a course that was left, and the next save removes them."""

@@ -42,6 +42,9 @@ class ModelConfig(Settings):
     """packed: no work on padding, one copy of a shared prompt. padded: the model's own attention on padded rows, for models without
     attention backends. auto: packed if a check at start agrees with the model's own attention, padded otherwise."""
     gradient_checkpointing: bool = False
+    """Keep each layer's input only and compute the rest again in the backward: a third more work, a fraction of the memory."""
+    offload_activations: bool = False
+    """Keep what the backward needs in the host's memory; with gradient_checkpointing little is left on the device."""
     lora: LoraConfig | None = None
     trust_remote_code: bool = False
 
@@ -58,6 +61,37 @@ class OptimizerConfig(Settings):
     eps: float = 1e-8
     weight_decay: float = Field(0.0, ge=0)
     max_grad_norm: float = Field(1.0, gt=0)
+
+
+class DeepSpeedConfig(Settings):
+    """Training on several processes, or with less memory on one, by DeepSpeed; torchrun or deepspeed starts them (docs/scaling.md)."""
+
+    zero_stage: Literal[0, 1, 2, 3] = 2
+    """What is divided among the processes: nothing, the optimizer's state, gradients as well, the weights as well."""
+    offload_optimizer: bool = False
+    """Keep the optimizer's state, and take its step, in the host's memory; stages 1 to 3."""
+    offload_parameters: bool = False
+    """Keep the divided weights in the host's memory; stage 3."""
+    offload_reference: bool = False
+    """Keep the frozen reference in the host's memory while it is not asked; stages 0 to 2. Stage 3 divides it."""
+    sequence_parallel_size: int = Field(1, ge=1)
+    """Processes that share the tokens of a micro-batch (Ulysses), for sequences too long for one; divides the number of processes."""
+    balance: bool = True
+    """Exchange samples among the processes, so that none waits long for another's longer completions."""
+    timeout_minutes: float = Field(240.0, gt=0)
+    """How long a process waits for the others at one point: longer than the longest rollouts of a step. Dead ones are noticed at once."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Further settings of DeepSpeed's configuration, as they are; they replace rlvr's."""
+
+    @model_validator(mode="after")
+    def _check_stage(self) -> DeepSpeedConfig:
+        if self.offload_optimizer and self.zero_stage == 0:
+            raise ValueError("offload_optimizer=true needs zero_stage 1, 2 or 3")
+        if self.offload_parameters and self.zero_stage != 3:
+            raise ValueError(f"offload_parameters=true needs zero_stage=3, not {self.zero_stage}")
+        if self.offload_reference and self.zero_stage == 3:
+            raise ValueError("offload_reference=true has no meaning with zero_stage=3, which divides the reference")
+        return self
 
 
 class FieldMap(Settings):
@@ -333,6 +367,8 @@ class SftConfig(Settings):
     """Samples for the early stop."""
     checkpoint: CheckpointConfig = CheckpointConfig()
     tracking: TrackingConfig = TrackingConfig()
+    deepspeed: DeepSpeedConfig | None = None
+    """For several processes; None: one process, plain torch."""
     deterministic: bool = True
 
 
@@ -363,6 +399,8 @@ class RunConfig(Settings):
     guards: GuardConfig = GuardConfig()
     tracking: TrackingConfig = TrackingConfig()
     rollouts: RolloutsConfig = RolloutsConfig()
+    deepspeed: DeepSpeedConfig | None = None
+    """For several processes; None: one process, plain torch."""
     deterministic: bool = True
     """Deterministic kernels where torch has them."""
 

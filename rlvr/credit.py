@@ -10,6 +10,7 @@ from torch import Tensor
 
 from rlvr.advantages import GroupRewards, compute_advantages
 from rlvr.algorithms import AlgorithmConfig
+from rlvr.distributed import ALONE, Ranks
 from rlvr.policy.protocol import Policy
 from rlvr.rewards import kl_token_penalties, shape_rewards
 from rlvr.rollouts.samples import policy_sample
@@ -31,9 +32,15 @@ class CreditedGroup:
 
 
 def credit_groups(
-    groups: Sequence[RolloutGroup], config: AlgorithmConfig, *, policy: Policy, kl_coefficient: float, max_new_tokens: int
+    groups: Sequence[RolloutGroup],
+    config: AlgorithmConfig,
+    *,
+    policy: Policy,
+    kl_coefficient: float,
+    max_new_tokens: int,
+    ranks: Ranks = ALONE,
 ) -> tuple[CreditedGroup, ...]:
-    """Shape the rewards, estimate advantages over each group (and the batch), lay out the samples.
+    """Shape the rewards, estimate advantages over each group (and the batch, of all ranks), lay out the samples.
 
     A truncated completion keeps its place in the group's baseline; with `mask_truncated` it is not itself learned from.
     """
@@ -49,7 +56,7 @@ def credit_groups(
         )
         for group, group_rewards, group_penalties in zip(groups, rewards, penalties, strict=True)
     ]
-    advantages = compute_advantages(seen, config)
+    advantages = compute_advantages(seen, config, all_reduce_sum=ranks.total)
     return tuple(
         CreditedGroup(
             group=group,

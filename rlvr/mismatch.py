@@ -21,7 +21,7 @@ from rlvr.config import RunConfig
 from rlvr.engines.picking import Picker
 from rlvr.episodes import sampling_of
 from rlvr.errors import EngineFailed
-from rlvr.policy.torch_policy import TorchPolicy
+from rlvr.policy.packed_policy import PackedPolicy
 from rlvr.rollouts.samples import written_sample
 from rlvr.run_data import load_run_data
 from rlvr.session import Session, open_session_of, sync_tolerance
@@ -117,7 +117,8 @@ def _compare(
         return Mismatch(difference, False, "tokenisation", f"{measured}; {REMEDIES['tokenisation']}")
     if difference.mean <= tolerance:
         return Mismatch(difference, True, None, f"engine and policy agree: {measured} (tolerance {tolerance:g})")
-    cause = _cause(session.policy, written, told, difference.mean, sampling, before)
+    # Weights that are divided among processes cannot be tried with other rules here; `rlvr doctor --mismatch` can, on one process.
+    cause = _cause(session.policy, written, told, difference.mean, sampling, before) if session.policy.is_whole else None
     remedy = (
         REMEDIES[cause] if cause else "no known cause explains it: compare the engine's model, revision and quantisation with the policy's"
     )
@@ -125,7 +126,7 @@ def _compare(
 
 
 def _cause(
-    policy: TorchPolicy,
+    policy: PackedPolicy,
     written: Sequence[Written],
     told: Sequence[float],
     found: float,

@@ -98,14 +98,16 @@ class Plan:
         if self.main is not None:
             self.main(self.config, resume=resume)
             return
+        from rlvr.distributed import print_once
+
         if isinstance(self.config, SftConfig):
             from rlvr.run_sft import sft
 
-            print(sft(self.config, resume=resume).summary())
+            print_once(sft(self.config, resume=resume).summary())
         else:
             from rlvr.run import train
 
-            print(train(self.config, resume=resume).summary())
+            print_once(train(self.config, resume=resume).summary())
 
 
 def plan(kind: type[RecipeConfig], source: str | None, overrides: Sequence[str], resume: Path | None) -> Plan:

@@ -8,15 +8,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rlvr.config import RunConfig
+from rlvr.distributed import Ranks, joined_ranks
 from rlvr.episodes import build_sampler, sampling_of
-from rlvr.errors import WeightSyncMismatch
+from rlvr.errors import ConfigError, WeightSyncMismatch
 from rlvr.evaluation.held_out import HeldOutResult, evaluate_held_out
+from rlvr.exchange import WorkSplit
 from rlvr.guards import GuardState
 from rlvr.mismatch import NUM_PROMPTS, Mismatch, probe_mismatch
 from rlvr.rewards import KlController, is_informative
 from rlvr.rollouts.buffer import RolloutBuffer
 from rlvr.rollouts.collector import Collector, Judge
-from rlvr.rollouts.group_file import DumpFacts, GroupDump, Replay, read_facts
+from rlvr.rollouts.group_file import Replay, read_facts
 from rlvr.rollouts.producer import GroupSource, Producer
 from rlvr.run_data import RunData, load_run_data
 from rlvr.run_folder import (
@@ -28,15 +30,15 @@ from rlvr.run_folder import (
     naming_the_way_on,
     open_run_folder,
 )
+from rlvr.run_record import RunRecord
 from rlvr.run_state import RunState, load_state, save_state
 from rlvr.session import Session, open_session_of, open_weight_sync, sync_tolerance
-from rlvr.step_metrics import rollout_rows, step_metrics
+from rlvr.step_metrics import step_metrics
 from rlvr.supervised import Demonstrations
-from rlvr.tracking.metrics import MetricsLog, read_metrics
+from rlvr.tracking.metrics import read_metrics
 from rlvr.tracking.progress import Progress, StepReport, open_progress
-from rlvr.tracking.rollout_table import RolloutTable
-from rlvr.tracking.sinks import RunLabel, Sink, check_sinks, open_sinks
-from rlvr.trainer import Trainer
+from rlvr.tracking.sinks import check_sinks
+from rlvr.trainer import StepResult, Trainer
 from rlvr.types import RolloutGroup
 from verifiers.registry import build
 
@@ -65,20 +67,34 @@ def train(config: RunConfig, *, resume: Path | None = None) -> TrainResult:
 
     Raises: ConfigError, DataError, CheckpointError: before anything is trained. TrainingStopped: a guard ended the run.
     """
-    resumption = find_resumption(resume) if resume is not None else None
-    folder = resumption.folder if resumption is not None else choose_run_folder(config, kind=config.algorithm.name)
-    check_sinks(config.tracking.sinks)
-    judge = Judge.of(build(config.verifier.name, config.verifier.options), config.verifier)
-    with naming_the_way_on(folder, "train"), open_progress(f"{config.algorithm.name} · {folder.path}") as progress:
-        return asyncio.run(_train(config, folder, resumption, judge, progress))
+    with joined_ranks(config.deepspeed) as ranks:
+        _check_shares(config, ranks)
+        resumption = ranks.from_main(lambda: find_resumption(resume) if resume is not None else None)
+        folder = ranks.from_main(lambda: resumption.folder if resumption else choose_run_folder(config, kind=config.algorithm.name))
+        check_sinks(config.tracking.sinks)
+        judge = Judge.of(build(config.verifier.name, config.verifier.options), config.verifier)
+        title = f"{config.algorithm.name} · {folder.path}"
+        with naming_the_way_on(folder, "train"), open_progress(title, rank=ranks.rank) as progress:
+            return asyncio.run(_train(config, folder, resumption, judge, progress, ranks))
 
 
-async def _train(config: RunConfig, folder: RunFolder, resumption: Resumption | None, judge: Judge, progress: Progress) -> TrainResult:
+def _check_shares(config: RunConfig, ranks: Ranks) -> None:
+    """Raises: ConfigError: the prompts of a step cannot be shared out evenly."""
+    if config.batch.prompts_per_step % ranks.size:
+        below = config.batch.prompts_per_step // ranks.size * ranks.size
+        raise ConfigError(
+            f"batch.prompts_per_step={config.batch.prompts_per_step} cannot be shared evenly by {ranks.size} processes: "
+            f"set it to {below or ranks.size} or {below + ranks.size}"
+        )
+
+
+async def _train(
+    config: RunConfig, folder: RunFolder, resumption: Resumption | None, judge: Judge, progress: Progress, ranks: Ranks
+) -> TrainResult:
     async with AsyncExitStack() as stack:
+        num_updates = config.num_steps * config.batch.minibatches_per_step
         session = await stack.enter_async_context(
-            open_session_of(
-                config, run_folder=folder.path, num_updates=config.num_steps * config.batch.minibatches_per_step, tell=progress.warn
-            )
+            open_session_of(config, run_folder=folder.path, num_updates=num_updates, ranks=ranks, tell=progress.warn)
         )
         data = load_run_data(config, session.loaded.tokenizer)
         for note in data.notes:
@@ -88,7 +104,7 @@ async def _train(config: RunConfig, folder: RunFolder, resumption: Resumption | 
 
 
 class Run:
-    """The state of one training run between its steps."""
+    """The state of one training run between its steps; with several ranks, each one's."""
 
     def __init__(
         self,
@@ -108,14 +124,17 @@ class Run:
         self._resumption = resumption
         state = _restore(resumption, session, data) if resumption is not None else None
         self._resume_step = state.steps_done if state is not None else None
+        self._ranks = ranks = session.ranks
         self._judge = judge
         self._sampler = build_sampler(config, session)
         self._sampling = sampling_of(config)
         self._buffer = RolloutBuffer(
-            groups_per_step=config.batch.prompts_per_step,
+            groups_per_step=config.batch.prompts_per_step // ranks.size,
             max_staleness=config.batch.max_staleness,
             oversampling=config.batch.oversampling,
             steps_done=state.steps_done if state else 0,
+            first_index=ranks.rank,
+            stride=ranks.size,
             state=state.buffer if state else None,
         )
         self._producer = Producer(
@@ -124,7 +143,7 @@ class Run:
             # What was dumped was informative when it was sampled, and all of it is to be learned from.
             informative_only=config.algorithm.informative_groups_only and not config.rollouts.replay,
             is_informative=_scores_differ,
-            max_drops_per_step=config.batch.max_resampling * config.batch.prompts_per_step,
+            max_drops_per_step=config.batch.max_resampling * config.batch.prompts_per_step // ranks.size,
             max_failure_rate=config.guards.max_failure_rate,
             failures=state.failures if state else (),
         )
@@ -144,6 +163,13 @@ class Run:
             batch=config.batch,
             max_new_tokens=config.sampling.max_new_tokens,
             device=session.loaded.device,
+            work_split=WorkSplit(
+                config.batch.tokens_per_microbatch,
+                config.batch.share_prompts,
+                session.loaded.model.config.get_text_config().hidden_size,
+            ),
+            ranks=ranks,
+            balance=config.deepspeed is not None and config.deepspeed.balance,
             demonstrations=_demonstrations(config, session, data),
             kl=replace(kl, coefficient=state.kl_coefficient) if state and kl.adaptive else kl,
             steps_done=state.steps_done if state else 0,
@@ -153,8 +179,7 @@ class Run:
             config.guards, state.offences if state else None, compares_within_group=config.algorithm.compares_within_group
         )
         self._store = folder.store(config.checkpoint)
-        self._table = RolloutTable(folder.rollouts)
-        self._dump = GroupDump(folder.path / "groups", DumpFacts(self._off_policy, config.batch.prompts_per_step))
+        self._record = RunRecord(config, folder, resume_step=self._resume_step, off_policy=self._off_policy) if ranks.is_main else None
 
     def _group_source(self) -> GroupSource:
         config = self._config
@@ -173,17 +198,19 @@ class Run:
         """Run the steps that are left."""
         if self._resumption is not None and (nothing_left := check_steps_left(self._trainer.steps_done, self._config.num_steps)):
             self._progress.note(nothing_left)
-        open_run_folder(self._folder, self._config)
-        if self._resumption is not None:
-            self._store.go_on_from(self._resumption.checkpoint)
         with ExitStack() as stack:
-            log = stack.enter_context(MetricsLog(self._folder.metrics, resume_step=self._resume_step))
-            sinks = self._open_sinks(stack)
+            if self._ranks.is_main:
+                open_run_folder(self._folder, self._config)
+                if self._resumption is not None:
+                    self._store.go_on_from(self._resumption.checkpoint)
+            if self._record is not None:
+                stack.enter_context(self._record)
+            self._ranks.meet()
             await self._bring_engine()
-            first, last = await self._first_evaluation(log, sinks)
+            first, last = await self._first_evaluation()
             async with self._producer.running():
                 while self._trainer.steps_done < self._config.num_steps:
-                    last = await self._one_step(log, sinks) or last
+                    last = await self._one_step() or last
         return TrainResult(self._folder.path, self._store.folder / f"step_{self._trainer.steps_done:06d}" / "export", first, last)
 
     async def _bring_engine(self) -> None:
@@ -207,30 +234,33 @@ class Run:
             tolerance=sync_tolerance(self._session, self._config),
         )
 
-    async def _one_step(self, log: MetricsLog, sinks: list[Sink]) -> HeldOutResult | None:
-        result = await self._trainer.step()
-        metrics: dict[str, float] = step_metrics(result)
+    async def _one_step(self) -> HeldOutResult | None:
+        own = await self._trainer.step()
         held_out = await self._evaluate() if self._is_due(self._config.held_out.every) else None
-        if held_out is not None:
-            metrics |= held_out.metrics()
-        self._write(log, sinks, result.step, metrics)
-        every = self._config.tracking.rollouts_every
-        if every and result.step % every == 0:
-            self._table.write(result.step, rollout_rows(result, self._session.loaded.tokenizer.decode))
-        if self._config.rollouts.dump:
-            self._dump.write(result.step, [credited.group for credited in result.groups])
-        self._progress.step(StepReport(result.step, self._config.num_steps, metrics))
-        for warning in self._guards.check(metrics):
-            self._progress.warn(warning)
+        results = await asyncio.to_thread(self._ranks.collected, own.without_samples())
+        if results is not None:
+            self._report(StepResult.of_all(results), held_out)
         if self._is_due(self._config.checkpoint.every):
             await self._save(held_out.score if held_out is not None else None)
         return held_out
+
+    def _report(self, result: StepResult, held_out: HeldOutResult | None) -> None:
+        """Write down and show what all ranks did, and look whether it teaches anything; on the main rank.
+
+        Raises: TrainingStopped: a guard was offended too long.
+        """
+        assert self._record is not None
+        metrics = step_metrics(result) | (held_out.metrics() if held_out is not None else {})
+        self._record.step(result, metrics, self._session.loaded.tokenizer.decode)
+        self._progress.step(StepReport(result.step, self._config.num_steps, metrics))
+        for warning in self._guards.check(metrics):
+            self._progress.warn(warning)
 
     def _is_due(self, every: int) -> bool:
         done = self._trainer.steps_done
         return done == self._config.num_steps or (every > 0 and done % every == 0)
 
-    async def _first_evaluation(self, log: MetricsLog, sinks: list[Sink]) -> tuple[HeldOutResult | None, HeldOutResult | None]:
+    async def _first_evaluation(self) -> tuple[HeldOutResult | None, HeldOutResult | None]:
         """Measure before the first step; a resumed run reads what it measured first and last."""
         if self._resume_step is not None:
             rows = [HeldOutResult.from_metrics(row.values) for row in read_metrics(self._folder.metrics)]
@@ -238,14 +268,16 @@ class Run:
             return (measured[0], measured[-1]) if measured else (None, None)
         held_out = await self._evaluate()
         if held_out is not None:
-            self._write(log, sinks, 0, held_out.metrics())
+            if self._record is not None:
+                self._record.write(0, held_out.metrics())
             self._progress.note(f"before training: {held_out.summary()}")
         return held_out, held_out
 
     async def _evaluate(self) -> HeldOutResult | None:
         if not self._data.held_out:
             return None
-        with self._progress.phase("held-out problems", total=len(self._data.held_out)) as advance:
+        own = len(self._data.held_out[self._ranks.rank :: self._ranks.size])
+        with self._progress.phase("held-out problems", total=own) as advance:
             return await evaluate_held_out(
                 self._data.held_out,
                 sampler=self._sampler,
@@ -254,12 +286,8 @@ class Run:
                 num_samples=self._config.held_out.num_samples,
                 seed=self._config.seed,
                 advance=advance,
+                ranks=self._ranks,
             )
-
-    def _write(self, log: MetricsLog, sinks: list[Sink], step: int, metrics: dict[str, float]) -> None:
-        log.write(step, metrics)
-        for sink in sinks:
-            sink.write(step, metrics)
 
     async def _save(self, score: float | None) -> None:
         state = RunState(
@@ -271,27 +299,16 @@ class Run:
         )
 
         def write(folder: Path) -> None:
-            (folder / "policy").mkdir()
             self._session.policy.save(folder / "policy")
             self._session.policy.export(folder / "export")
-            save_state(folder, state)
+            save_state(folder, state, self._ranks)
 
-        await self._session.compute.run(self._store.save, self._trainer.steps_done, write, score=score)
-
-    def _open_sinks(self, stack: ExitStack) -> list[Sink]:
-        tracking = self._config.tracking
-        label = RunLabel(
-            self._folder.path, tracking.project, self._folder.path.name, self._config.model_dump(mode="json"), self._resume_step
-        )
-        sinks = open_sinks(tracking.sinks, label)
-        for sink in sinks:
-            stack.callback(sink.close)
-        return sinks
+        await self._session.compute.run(self._store.save, self._trainer.steps_done, write, score=score, ranks=self._ranks)
 
 
 def _restore(resumption: Resumption, session: Session, data: RunData) -> RunState:
     session.policy.load(resumption.checkpoint.folder / "policy")
-    return load_state(resumption.checkpoint.folder, data.prompt_at)
+    return load_state(resumption.checkpoint.folder, data.prompt_at, session.ranks)
 
 
 def _demonstrations(config: RunConfig, session: Session, data: RunData) -> Demonstrations | None:
@@ -303,6 +320,7 @@ def _demonstrations(config: RunConfig, session: Session, data: RunData) -> Demon
         tokens_per_microbatch=config.batch.tokens_per_microbatch,
         device=session.loaded.device,
         weight=config.supervised_mix.weight,
+        ranks=session.ranks,
     )
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from rlvr.config import EarlyStopConfig, GuardConfig, SftConfig, WeightSyncConfig
 from rlvr.data.problems import load_problems
 from rlvr.data.prompt_stream import build_prompts
+from rlvr.distributed import Ranks, joined_ranks
 from rlvr.evaluation.held_out import HeldOutResult, evaluate_held_out
 from rlvr.guards import GuardState
 from rlvr.rollouts.collector import Judge
@@ -26,12 +27,13 @@ from rlvr.run_folder import (
     naming_the_way_on,
     open_run_folder,
 )
+from rlvr.run_record import MetricsRecord
 from rlvr.session import Session, open_session
 from rlvr.supervised import Demonstrations, SupervisedTrainer
 from rlvr.tracking import names
-from rlvr.tracking.metrics import MetricsLog, read_metrics
+from rlvr.tracking.metrics import read_metrics
 from rlvr.tracking.progress import Progress, StepReport, open_progress
-from rlvr.tracking.sinks import RunLabel, check_sinks, open_sinks
+from rlvr.tracking.sinks import check_sinks
 from rlvr.types import Prompt, Sampling
 from verifiers.registry import build
 
@@ -59,14 +61,15 @@ def sft(config: SftConfig, *, resume: Path | None = None) -> SftResult:
 
     Raises: ConfigError, DataError, CheckpointError: before anything is trained.
     """
-    resumption = find_resumption(resume) if resume is not None else None
-    folder = resumption.folder if resumption is not None else choose_run_folder(config, kind="sft")
-    check_sinks(config.tracking.sinks)
-    with naming_the_way_on(folder, "sft"), open_progress(f"sft · {folder.path}") as progress:
-        return asyncio.run(_sft(config, folder, resumption, progress))
+    with joined_ranks(config.deepspeed) as ranks:
+        resumption = ranks.from_main(lambda: find_resumption(resume) if resume is not None else None)
+        folder = ranks.from_main(lambda: resumption.folder if resumption else choose_run_folder(config, kind="sft"))
+        check_sinks(config.tracking.sinks)
+        with naming_the_way_on(folder, "sft"), open_progress(f"sft · {folder.path}", rank=ranks.rank) as progress:
+            return asyncio.run(_sft(config, folder, resumption, progress, ranks))
 
 
-async def _sft(config: SftConfig, folder: RunFolder, resumption: Resumption | None, progress: Progress) -> SftResult:
+async def _sft(config: SftConfig, folder: RunFolder, resumption: Resumption | None, progress: Progress, ranks: Ranks) -> SftResult:
     async with AsyncExitStack() as stack:
         session = await stack.enter_async_context(
             open_session(
@@ -83,11 +86,15 @@ async def _sft(config: SftConfig, folder: RunFolder, resumption: Resumption | No
                 run_folder=folder.path,
                 num_threads=config.num_threads,
                 deterministic=config.deterministic,
+                deepspeed=config.deepspeed,
+                ranks=ranks,
             )
         )
         sample_at, note = load_demonstration_samples(config.data, session.loaded.tokenizer, config.seed)
         progress.note(note)
-        demonstrations = Demonstrations(sample_at, config.samples_per_step, config.tokens_per_microbatch, session.loaded.device)
+        demonstrations = Demonstrations(
+            sample_at, config.samples_per_step, config.tokens_per_microbatch, session.loaded.device, ranks=ranks
+        )
         steps_done = 0
         if resumption is not None:
             session.policy.load(resumption.checkpoint.folder / "policy")
@@ -101,6 +108,7 @@ class _SftRun:
         self._config = config
         self._folder = folder
         self._session = session
+        self._ranks = session.ranks
         self._trainer = trainer
         self._progress = progress
         self._store = folder.store(config.checkpoint)
@@ -109,24 +117,17 @@ class _SftRun:
     async def to_the_end(self, resumption: Resumption | None) -> SftResult:
         if resumption is not None and (nothing_left := check_steps_left(self._trainer.steps_done, self._config.num_steps)):
             self._progress.note(nothing_left)
-        open_run_folder(self._folder, self._config)
-        resume_step = None
-        if resumption is not None:
-            resume_step = self._trainer.steps_done
-            self._store.go_on_from(resumption.checkpoint)
+        resume_step = None if resumption is None else self._trainer.steps_done
+        if self._ranks.is_main:
+            open_run_folder(self._folder, self._config)
+            if resumption is not None:
+                self._store.go_on_from(resumption.checkpoint)
         with ExitStack() as stack:
-            log = stack.enter_context(MetricsLog(self._folder.metrics, resume_step=resume_step))
-            validation = _last_validation(self._folder.metrics)
-            label = RunLabel(
-                self._folder.path,
-                self._config.tracking.project,
-                self._folder.path.name,
-                self._config.model_dump(mode="json"),
-                resume_step,
-            )
-            sinks = open_sinks(self._config.tracking.sinks, label)
-            for sink in sinks:
-                stack.callback(sink.close)
+            record = None
+            if self._ranks.is_main:
+                record = stack.enter_context(MetricsRecord(self._config, self._folder, resume_step=resume_step))
+            self._ranks.meet()
+            validation = self._ranks.from_main(lambda: _last_validation(self._folder.metrics))
             while self._trainer.steps_done < self._config.num_steps and not self._is_enough(validation):
                 metrics = await self._one_step()
                 GuardState(GuardConfig()).check({names.LOSS: metrics[names.SUPERVISED_LOSS], names.GRAD_NORM: metrics[names.GRAD_NORM]})
@@ -136,9 +137,8 @@ class _SftRun:
                     validation = await self._check.run(self._progress, step)
                     score = validation.score
                     metrics |= {VALIDATION + name.partition("/")[2]: value for name, value in validation.metrics().items()}
-                log.write(step, metrics)
-                for sink in sinks:
-                    sink.write(step, metrics)
+                if record is not None:
+                    record.write(step, metrics)
                 self._progress.step(StepReport(step, self._config.num_steps, metrics))
                 enough = self._is_enough(validation)
                 if enough:
@@ -167,9 +167,10 @@ class _SftRun:
         def write(folder: Path) -> None:
             self._session.policy.save(folder / "policy")
             self._session.policy.export(folder / "export")
-            (folder / STATE_FILE).write_text(json.dumps({"steps_done": self._trainer.steps_done}))
+            if self._ranks.is_main:
+                (folder / STATE_FILE).write_text(json.dumps({"steps_done": self._trainer.steps_done}))
 
-        await self._session.compute.run(self._store.save, self._trainer.steps_done, write, score=score)
+        await self._session.compute.run(self._store.save, self._trainer.steps_done, write, score=score, ranks=self._ranks)
 
 
 def _longest_sequence(config: SftConfig) -> int:
@@ -211,7 +212,7 @@ class _Check:
             top_p=self.config.sampling.top_p,
             top_k=self.config.sampling.top_k,
         )
-        with progress.phase("validation problems", total=len(self.prompts)) as advance:
+        with progress.phase("validation problems", total=len(self.prompts[self.session.ranks.rank :: self.session.ranks.size])) as advance:
             return await evaluate_held_out(
                 self.prompts,
                 sampler=SingleTurn(self.session.engine),
@@ -220,4 +221,5 @@ class _Check:
                 num_samples=1,
                 seed=self.seed,
                 advance=advance,
+                ranks=self.session.ranks,
             )

@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
 from rlvr.compute import ComputeThread
-from rlvr.config import EngineConfig, ModelConfig, OptimizerConfig, RunConfig, WeightSyncConfig
+from rlvr.config import DeepSpeedConfig, EngineConfig, ModelConfig, OptimizerConfig, RunConfig, WeightSyncConfig
+from rlvr.distributed import ALONE, Ranks
 from rlvr.engines.protocol import Engine, EngineSetting, decoding_dtype
+from rlvr.errors import ConfigError
+from rlvr.policy.deepspeed_policy import DeepSpeedPolicy
 from rlvr.policy.loading import LoadedModel, load_model
+from rlvr.policy.packed_policy import PackedPolicy, frozen_copy
 from rlvr.policy.torch_policy import TorchPolicy
 from rlvr.registries import ENGINES
 from rlvr.types import Sampling
 from rlvr.weight_sync import Probe, PushedWeights, SharedModule, WeightSync, default_tolerance
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,10 +36,12 @@ class Session:
 
     compute: ComputeThread
     loaded: LoadedModel
-    policy: TorchPolicy
+    policy: PackedPolicy
     engine: Engine
     max_sequence_tokens: int
-    run_folder: Path
+    own_folder: Path
+    """Where engine and weight sync may keep files of this rank."""
+    ranks: Ranks
 
     async def bring_engine(self, version: int) -> None:
         """Bring the engine to the policy's weights, without the checks of a `WeightSync`."""
@@ -52,10 +64,17 @@ async def open_session(
     run_folder: Path,
     num_threads: int | None,
     deterministic: bool,
+    deepspeed: DeepSpeedConfig | None = None,
+    ranks: Ranks = ALONE,
     tell: Callable[[str], None] = print,
 ) -> AsyncIterator[Session]:
-    """Load the model and build policy and engine around it; everything is closed when the block ends."""
+    """Load the model and build policy and engine around it; everything is closed when the block ends.
+
+    With `deepspeed`, the policy is one of all ranks, which `joined_ranks` gave; the engine is each rank's own.
+    """
     _bound_kernel_caches()
+    if not torch.cuda.is_available():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # Else DeepSpeed warns that it finds none, when transformers imports it.
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # Its bars would break into the run's own display.
@@ -64,8 +83,12 @@ async def open_session(
     torch.utils.deterministic.fill_uninitialized_memory = False
     with ComputeThread(num_threads=num_threads) as compute:
         loaded = await compute.run(load_model, model, seed=seed)
+        own_folder = run_folder if ranks.size == 1 else run_folder / f"rank_{ranks.rank:05d}"
+        divided = deepspeed is not None and deepspeed.zero_stage == 3
+        sampled_from = await compute.run(_copy_to_sample_from, loaded) if divided and engine.name == "transformers" else loaded.model
+        build = TorchPolicy if deepspeed is None else partial(DeepSpeedPolicy, config=deepspeed, ranks=ranks)
         policy = await compute.run(
-            TorchPolicy,
+            build,
             loaded,
             optimizer=optimizer,
             temperature=temperature,
@@ -78,7 +101,7 @@ async def open_session(
             max_sequence_tokens, getattr(loaded.model.config.get_text_config(), "max_position_embeddings", max_sequence_tokens)
         )
         setting = EngineSetting(
-            model=loaded.model,
+            model=sampled_from,
             tokenizer=loaded.tokenizer,
             model_config=model,
             config=engine,
@@ -86,27 +109,35 @@ async def open_session(
             compute=compute,
             compute_dtype=loaded.compute_dtype,
             max_sequence_tokens=max_sequence_tokens,
-            run_folder=run_folder,
+            run_folder=own_folder,
+            shares_weights=not divided,
             tell=tell,
         )
         sampler: Engine = await ENGINES.get(engine.name).open(setting)
         try:
-            yield Session(compute, loaded, policy, sampler, max_sequence_tokens, run_folder)
+            yield Session(compute, loaded, policy, sampler, max_sequence_tokens, own_folder, ranks)
         finally:
             await sampler.close()
 
 
 def open_session_of(
-    config: RunConfig, *, run_folder: Path, num_updates: int, tell: Callable[[str], None] = print
+    config: RunConfig, *, run_folder: Path, num_updates: int, ranks: Ranks | None = None, tell: Callable[[str], None] = print
 ) -> AbstractAsyncContextManager[Session]:
-    """Open the session that a training run's configuration asks for; `tell` hears what a person should know of the engine."""
+    """Open the session that a training run's configuration asks for; `tell` hears what a person should know of the engine.
+
+    `ranks` are those that train together; None where nothing is trained, and one process is enough.
+    """
+    # A replay samples held-out problems only, for which the policy's own module is enough.
+    engine = EngineConfig() if config.rollouts.replay else config.engine
+    sync = config.weight_sync
+    if ranks is not None and ranks.size > 1:
+        engine, sync = _engine_of(ranks, engine), _sync_of(ranks, sync)
     return open_session(
         config.model,
         seed=config.seed,
         optimizer=config.optimizer,
-        # A replay samples held-out problems only, for which the policy's own module is enough.
-        engine=EngineConfig() if config.rollouts.replay else config.engine,
-        sync=config.weight_sync,
+        engine=engine,
+        sync=sync,
         temperature=config.sampling.temperature,
         num_updates=num_updates,
         needs_reference=config.algorithm.needs_reference,
@@ -115,8 +146,40 @@ def open_session_of(
         run_folder=run_folder,
         num_threads=config.num_threads,
         deterministic=config.deterministic,
+        deepspeed=config.deepspeed if ranks is not None else None,
+        ranks=ranks or ALONE,
         tell=tell,
     )
+
+
+def _engine_of(ranks: Ranks, config: EngineConfig) -> EngineConfig:
+    """Each rank samples from servers of its own, and brings its own to the new weights.
+
+    Raises: ConfigError: there are fewer servers than ranks.
+    """
+    urls = config.servers.urls
+    if config.name != "vllm_server":
+        return config
+    if len(urls) < ranks.size:
+        raise ConfigError(
+            f"engine.servers.urls names {len(urls)} servers for {ranks.size} processes, which sample from servers of their own: start at "
+            f"least {ranks.size} (rlvr serve --num-servers {ranks.size}), or train on fewer processes"
+        )
+    return config.model_copy(update={"servers": config.servers.model_copy(update={"urls": urls[ranks.rank :: ranks.size]})})
+
+
+def _sync_of(ranks: Ranks, config: WeightSyncConfig) -> WeightSyncConfig:
+    """Each rank has a part of the shared folder for itself."""
+    if config.folder is None:
+        return config
+    return config.model_copy(update={"folder": str(Path(config.folder) / f"rank_{ranks.rank:05d}")})
+
+
+def _copy_to_sample_from(loaded: LoadedModel) -> PreTrainedModel:
+    """Return a whole copy, adapters merged, of a model whose weights are about to be divided among processes."""
+    if loaded.peft_model is None:
+        return frozen_copy(loaded.model)
+    return copy.deepcopy(loaded.peft_model).merge_and_unload().eval().requires_grad_(False)
 
 
 def sync_tolerance(session: Session, config: RunConfig) -> float:
@@ -137,8 +200,9 @@ def open_weight_sync(session: Session, config: RunConfig, prompts: Sequence[Sequ
         config=config.weight_sync,
         tolerance=sync_tolerance(session, config),
         idle_during_update=config.batch.max_staleness == 0,
-        adapter_folder=session.run_folder / "adapters",
+        adapter_folder=session.own_folder / "adapters",
         kept_adapters=config.batch.max_staleness + 3,
+        ranks=session.ranks,
     )
 
 

@@ -9,6 +9,7 @@ from torch import device as Device
 
 from rlvr.batch import MiniBatch
 from rlvr.batching import pack, totals_of
+from rlvr.distributed import ALONE, Ranks
 from rlvr.losses import CrossEntropyObjective
 from rlvr.policy.protocol import Policy, Term, UpdateResult
 from rlvr.types import TrainSample
@@ -23,16 +24,20 @@ class Demonstrations:
     tokens_per_microbatch: int
     device: Device
     weight: float = 1.0
+    ranks: Ranks = ALONE
 
     def minibatch(self, index: int) -> MiniBatch:
-        """The demonstrations of step `index`, packed."""
+        """This rank's share of the demonstrations of step `index`, packed."""
         first = index * self.samples_per_step
         samples = [self.sample_at(first + offset) for offset in range(self.samples_per_step)]
         totals = totals_of(samples, max_new_tokens=max(len(sample.token_ids) for sample in samples))
-        (minibatch,) = pack(
-            samples, totals=totals, tokens_per_microbatch=self.tokens_per_microbatch, share_prompts=False, device=self.device
+        return pack(
+            samples[self.ranks.team :: self.ranks.num_teams],
+            totals=totals,
+            tokens_per_microbatch=self.tokens_per_microbatch,
+            share_prompts=False,
+            device=self.device,
         )
-        return minibatch
 
     def term(self, index: int) -> Term:
         """The cross-entropy of step `index`, mean over its tokens."""

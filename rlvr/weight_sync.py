@@ -17,6 +17,7 @@ import torch
 
 from rlvr.compute import ComputeThread
 from rlvr.config import WeightSyncConfig
+from rlvr.distributed import ALONE, Ranks
 from rlvr.engines.protocol import Engine, Replica, TakesAdapters
 from rlvr.errors import EngineFailed, WeightSyncFailed, WeightSyncMismatch
 from rlvr.policy.protocol import Policy
@@ -31,6 +32,9 @@ PROBE_TOKENS = 192
 PROBE_NEW_TOKENS = 16
 DEADLINE_SLACK = 1.5
 """How much longer than one server may take all of an engine's together may."""
+
+Written = tuple[tuple[int, ...], Completion]
+"""A prompt and what an engine wrote behind it."""
 
 
 class WeightSync(Protocol):
@@ -82,9 +86,11 @@ class PushedWeights:
         idle_during_update: bool,
         adapter_folder: Path,
         kept_adapters: int = 3,
+        ranks: Ranks = ALONE,
     ) -> None:
         """`adapter_folder`: where adapters are written for an engine that takes them alone; `kept_adapters`: how many versions of them
-        completions in flight may still be written with."""
+        completions in flight may still be written with. `ranks` publish together, each to an engine of its own."""
+        self._ranks = ranks
         self._kept_adapters = kept_adapters
         self._adapter_folder = adapter_folder
         self.version = 0
@@ -117,7 +123,7 @@ class PushedWeights:
         self.version = version
         due = self._num_published % self._config.verify_every == 0
         replicas = [replica for replica in self._engine.replicas() if due or replica not in self._verified]
-        self.last_difference = await self._verify(replicas) if replicas else None
+        self.last_difference = await self._verify(replicas)
         self._num_published += 1
 
     async def _send(self, version: int) -> None:
@@ -137,20 +143,17 @@ class PushedWeights:
             await self._engine.standby()
 
     async def _verify(self, replicas: Sequence[Replica]) -> float | None:
-        """Return the largest mean difference; None where no replica is left to ask."""
+        """Return the largest mean difference; None where there was no replica to ask.
+
+        All ranks score as often as the one with the most replicas, because where weights are divided they score together.
+        """
         worst: float | None = None
-        for replica in replicas:
-            try:
-                async with asyncio.timeout(self._config.timeout_seconds):
-                    difference = await self._probe.difference(replica, self._policy, self._compute)
-            except TimeoutError as error:
-                raise WeightSyncFailed(
-                    f"{replica} did not answer the probe within weight_sync.timeout_seconds={self._config.timeout_seconds:g}"
-                ) from error
-            except EngineFailed:
-                if replica in self._engine.replicas():
-                    raise
-                continue  # It was lost meanwhile, and is checked when it comes back.
+        rounds = await self._compute.run(self._ranks.largest, len(replicas))
+        for replica in [*replicas, *[None] * (rounds - len(replicas))]:
+            written = [] if replica is None else await self._ask(replica)
+            difference = await self._probe.compare(written, self._policy, self._compute)
+            if replica is None or difference is None:
+                continue
             if difference.mean > self._tolerance:
                 raise WeightSyncMismatch(
                     f"after the sync of version {self.version} the log-probs of {replica} differ from the policy's by "
@@ -162,6 +165,20 @@ class PushedWeights:
             self._verified.add(replica)
             worst = max(worst or 0.0, difference.mean)
         return worst
+
+    async def _ask(self, replica: Replica) -> list[Written]:
+        """Let a replica continue the probe; nothing where it was lost meanwhile: it is checked when it comes back."""
+        try:
+            async with asyncio.timeout(self._config.timeout_seconds):
+                return await self._probe.ask(replica)
+        except TimeoutError as error:
+            raise WeightSyncFailed(
+                f"{replica} did not answer the probe within weight_sync.timeout_seconds={self._config.timeout_seconds:g}"
+            ) from error
+        except EngineFailed:
+            if replica in self._engine.replicas():
+                raise
+            return []
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,16 +210,20 @@ class Probe:
         stretched = tuple(tuple((list(prompt) * (length // len(prompt) + 1))[:length]) for prompt in prompts)
         return cls(stretched, replace(sampling, max_new_tokens=new_tokens, num_samples=2, seed=0))
 
-    async def difference(self, engine: Replica, policy: Policy, compute: ComputeThread) -> Difference:
-        """Let the engine continue the prompts and compare the log-probs it tells with the policy's of the same tokens."""
+    async def ask(self, engine: Replica) -> list[Written]:
+        """Let the engine continue the prompts."""
         async with asyncio.TaskGroup() as tasks:
             asked = [tasks.create_task(engine.generate(prompt, self.sampling)) for prompt in self.prompts]
-        written = [(prompt, completion) for prompt, task in zip(self.prompts, asked, strict=True) for completion in task.result()]
+        return [(prompt, completion) for prompt, task in zip(self.prompts, asked, strict=True) for completion in task.result()]
+
+    async def compare(self, written: Sequence[Written], policy: Policy, compute: ComputeThread) -> Difference | None:
+        """Compare the log-probs an engine told with the policy's of the same tokens; None where nothing was written."""
+        own = await compute.run(_policy_logprobs, policy, written)
         told = [logprob for _, completion in written for logprob in completion.logprobs]
-        return Difference.between(told, await compute.run(_policy_logprobs, policy, written))
+        return Difference.between(told, own) if told else None
 
 
-def _policy_logprobs(policy: Policy, written: Sequence[tuple[Sequence[int], Completion]]) -> list[float]:
+def _policy_logprobs(policy: Policy, written: Sequence[Written]) -> list[float]:
     values = policy.logprobs([written_sample(prompt, completion) for prompt, completion in written])
     return [value for (prompt, _), row in zip(written, values, strict=True) for value in row[len(prompt) :]]
 

@@ -80,7 +80,8 @@ class TakesAdapters(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class EngineSetting:
-    """What an engine may be built from. `compute_dtype` is the type that `config.dtype` auto means.
+    """What an engine may be built from. `model` is the policy's own, or a copy where the policy's weights are divided among processes
+    (`shares_weights` False). `compute_dtype` is the type that `config.dtype` auto means.
 
     No request is longer than `max_sequence_tokens`. `run_folder` is where an engine may keep files that trainer and servers share. `tell`
     is for what a person should know while it waits: servers that are awaited, lost, and back.
@@ -95,6 +96,7 @@ class EngineSetting:
     compute_dtype: torch.dtype
     max_sequence_tokens: int
     run_folder: Path
+    shares_weights: bool = True
     tell: Callable[[str], None] = print
 
     @property

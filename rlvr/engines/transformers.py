@@ -1,4 +1,4 @@
-"""The embedded engine: samples with the policy's own module, so there is nothing to synchronise.
+"""The embedded engine: samples with the policy's own module, so there is nothing to synchronise, or with a copy of it.
 
 Requests of one event-loop turn are decoded together on the compute thread; those that arrive meanwhile wait for the next batch. So a
 batch is a function of who asked in which order, and a synchronous run is reproducible bit by bit.
@@ -33,9 +33,7 @@ GATHERING_TURNS = 3
 
 
 class TransformersEngine:
-    """Samples with the policy's own module. Not safe to share between event loops."""
-
-    shares_weights = True
+    """Samples with the policy's own module, or a copy. Not safe to share between event loops."""
 
     @classmethod
     async def open(cls, setting: EngineSetting) -> TransformersEngine:
@@ -46,6 +44,7 @@ class TransformersEngine:
             compute=setting.compute,
             config=setting.config,
             compute_dtype=setting.compute_dtype,
+            shares_weights=setting.shares_weights,
         )
 
     def __init__(
@@ -56,8 +55,10 @@ class TransformersEngine:
         compute: ComputeThread,
         config: EngineConfig | None = None,
         compute_dtype: torch.dtype = torch.float32,
+        shares_weights: bool = True,
     ) -> None:
-        """`compute_dtype`: the type of matrix products where `config.dtype` is "auto"."""
+        """`compute_dtype`: the type of matrix products where `config.dtype` is "auto". `shares_weights`: `model` is the policy's."""
+        self.shares_weights = shares_weights
         self._model = model
         self._tokenizer = tokenizer
         self._compute = compute
@@ -90,12 +91,15 @@ class TransformersEngine:
 
     async def load_weights(self, named_tensors: NamedTensors, version: int) -> None:
         """Copy the tensors into the module; a tensor that already is the module's own costs nothing."""
-        own = dict(self._model.state_dict(keep_vars=True))
-        with torch.no_grad():
-            for name, tensor in named_tensors:
-                if own[name].data_ptr() != tensor.data_ptr():
-                    own[name].copy_(tensor)
+        await self._compute.run(self._copy, named_tensors)
         self._version = version
+
+    @torch.no_grad()
+    def _copy(self, named_tensors: NamedTensors) -> None:
+        own = dict(self._model.state_dict(keep_vars=True))
+        for name, tensor in named_tensors:
+            if own[name].data_ptr() != tensor.data_ptr():
+                own[name].copy_(tensor)
 
     def replicas(self) -> Sequence[TransformersEngine]:
         return (self,)

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 
+from rlvr.distributed import ALONE, Ranks
 from rlvr.rollouts.collector import Judge, first_failure
 from rlvr.rollouts.sampler import Sampler
 from rlvr.seeding import derive_seed
@@ -63,8 +64,11 @@ async def evaluate_held_out(
     num_samples: int,
     seed: int,
     advance: Callable[[int], None],
+    ranks: Ranks = ALONE,
 ) -> HeldOutResult:
-    """Answer each problem once greedily and `num_samples` times as in training; `advance` is told of each problem done.
+    """Answer each problem once greedily and `num_samples` times as in training; `advance` is told of each problem done here.
+
+    Each rank answers its share of the problems; all get the result over all of them.
 
     Raises: VerifierError: not one problem could be judged.
     """
@@ -86,27 +90,55 @@ async def evaluate_held_out(
             advance(1)
 
     answers: list[asyncio.Task[tuple[list[Completion], list[Verdict]] | None]] = []
-    numbered = list(enumerate(prompts))
+    numbered = list(enumerate(prompts))[ranks.rank :: ranks.size]
     for start in range(0, len(numbered), PROBLEMS_AT_ONCE):
         async with asyncio.TaskGroup() as tasks:
             answers += [tasks.create_task(answer(index, prompt)) for index, prompt in numbered[start : start + PROBLEMS_AT_ONCE]]
     judged = [result for task in answers if (result := task.result()) is not None]
-    if not judged:
-        raise failures[0]
-    return _summarise(judged, num_failed=len(failures), num_samples=num_samples)
+    tallies = await asyncio.to_thread(ranks.everyones, _Tally.of(judged, num_failed=len(failures)))
+    tally = sum(tallies[1:], tallies[0])
+    if not tally.num_judged:
+        raise failures[0] if failures else VerifierError("not one held-out problem could be judged, on any rank")
+    return tally.result()
 
 
-def _summarise(judged: list[tuple[list[Completion], list[Verdict]]], *, num_failed: int, num_samples: int) -> HeldOutResult:
-    def share_correct(verdicts: list[Verdict]) -> float:
-        return sum(verdict.outcome == "correct" for verdict in verdicts) / len(verdicts)
+@dataclass(frozen=True, slots=True)
+class _Tally:
+    """Counts over problems that were judged; of several ranks they add up."""
 
-    sampled = [verdict for _, verdicts in judged for verdict in verdicts[1:]]
-    completions = [completion for completions, _ in judged for completion in completions]
-    return HeldOutResult(
-        greedy_accuracy=share_correct([verdicts[0] for _, verdicts in judged]),
-        sampled_accuracy=share_correct(sampled) if num_samples > 0 else None,
-        num_problems=len(judged) + num_failed,
-        num_failed=num_failed,
-        mean_tokens=sum(completion.num_tokens for completion in completions) / len(completions),
-        truncated_share=sum(completion.finish_reason == "length" for completion in completions) / len(completions),
-    )
+    num_judged: int
+    num_failed: int
+    num_greedy_correct: int
+    num_sampled: int
+    num_sampled_correct: int
+    num_completions: int
+    num_tokens: int
+    num_truncated: int
+
+    @classmethod
+    def of(cls, judged: list[tuple[list[Completion], list[Verdict]]], *, num_failed: int) -> _Tally:
+        sampled = [verdict for _, verdicts in judged for verdict in verdicts[1:]]
+        completions = [completion for completions, _ in judged for completion in completions]
+        return cls(
+            num_judged=len(judged),
+            num_failed=num_failed,
+            num_greedy_correct=sum(verdicts[0].outcome == "correct" for _, verdicts in judged),
+            num_sampled=len(sampled),
+            num_sampled_correct=sum(verdict.outcome == "correct" for verdict in sampled),
+            num_completions=len(completions),
+            num_tokens=sum(completion.num_tokens for completion in completions),
+            num_truncated=sum(completion.finish_reason == "length" for completion in completions),
+        )
+
+    def __add__(self, other: _Tally) -> _Tally:
+        return _Tally(*(getattr(self, field.name) + getattr(other, field.name) for field in fields(self)))
+
+    def result(self) -> HeldOutResult:
+        return HeldOutResult(
+            greedy_accuracy=self.num_greedy_correct / self.num_judged,
+            sampled_accuracy=self.num_sampled_correct / self.num_sampled if self.num_sampled else None,
+            num_problems=self.num_judged + self.num_failed,
+            num_failed=self.num_failed,
+            mean_tokens=self.num_tokens / self.num_completions,
+            truncated_share=self.num_truncated / self.num_completions,
+        )

@@ -27,7 +27,8 @@ class LoadedModel:
 
     `model` is the causal language model, adapters injected where LoRA is on; `peft_model` the adapters' owner then. `compute_dtype` is the
     type of matrix products. `attention` "packed" means the model's attention implementation is rlvr's; "padded" that it is its own.
-    `fused` is the faster way to run the decoder in training, where there is a verified one.
+    `fused` is the faster way to run the decoder in training, where there is a verified one. `offload_activations`: whether what a backward
+    needs is kept in the host's memory.
     """
 
     model: nn.Module
@@ -37,6 +38,7 @@ class LoadedModel:
     attention: Literal["packed", "padded"]
     peft_model: nn.Module | None = None
     fused: FusedDecoder | None = None
+    offload_activations: bool = False
 
     @property
     def decoder(self) -> nn.Module:
@@ -91,14 +93,21 @@ def prepare_model(
     device = device or _device(config.device)
     model = model.to(device=device, dtype=torch.float32).eval()
     attention = choose_attention(model, config.attention)
-    generic = device.type != "cpu" or config.lora is not None or config.gradient_checkpointing or config.weights_dtype != "float32"
+    generic = (
+        device.type != "cpu"
+        or config.lora is not None
+        or config.gradient_checkpointing
+        or config.offload_activations
+        or config.weights_dtype != "float32"
+    )
     fused = None if generic or attention == "padded" else verified_fused_decoder(model)
     if config.weights_dtype == "bfloat16":
         model.to(torch.bfloat16)
     peft_model = None if config.lora is None else _with_adapters(model, config.lora, seed)
     if config.gradient_checkpointing:
         _checkpoint_layers(model)
-    return LoadedModel(model, tokenizer, device, compute_dtype(config.dtype, device), attention, peft_model, fused)
+    dtype = compute_dtype(config.dtype, device)
+    return LoadedModel(model, tokenizer, device, dtype, attention, peft_model, fused, config.offload_activations)
 
 
 def compute_dtype(wanted: Literal["auto", "float32", "bfloat16"], device: torch.device) -> torch.dtype:

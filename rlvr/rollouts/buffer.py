@@ -40,9 +40,12 @@ class RolloutBuffer:
         max_staleness: int,
         oversampling: float = 0.0,
         steps_done: int = 0,
+        first_index: int = 0,
+        stride: int = 1,
         state: BufferState | None = None,
     ) -> None:
-        """`oversampling`: groups beyond those a step needs, as a share of them. `steps_done`: the version of the policy to begin with."""
+        """`oversampling`: groups beyond those a step needs, as a share of them. `steps_done`: the version of the policy to begin with.
+        `first_index` and `stride`: which places of the prompt stream are this buffer's; `first_index` only without a `state`."""
         self._oversamples = oversampling > 0
         self.num_slots = (max_staleness + 1) * groups_per_step + math.ceil(oversampling * groups_per_step)
         self.synchronous = max_staleness == 0
@@ -50,7 +53,8 @@ class RolloutBuffer:
         self._steps_done = steps_done
         self._changed = asyncio.Condition()
         self._wanted = 0
-        self._next_index = state.next_index if state else 0
+        self._next_index = state.next_index if state else first_index
+        self._stride = stride
         self._again = list(state.in_flight) if state else []
         self._in_flight: set[int] = set()
         self._waiting: dict[int, RolloutGroup] = {group.index: group for group in state.waiting} if state else {}
@@ -71,8 +75,8 @@ class RolloutBuffer:
     def _next(self) -> int:
         if self._again:
             return self._again.pop(0)
-        self._next_index += 1
-        return self._next_index - 1
+        self._next_index += self._stride
+        return self._next_index - self._stride
 
     async def put(self, group: RolloutGroup) -> None:
         """Hand in a finished group; it keeps its slot."""

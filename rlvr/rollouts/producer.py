@@ -32,6 +32,11 @@ class ProducerCounts:
     dropped_failed: int = 0
     cut: int = 0
 
+    def __add__(self, other: ProducerCounts) -> ProducerCounts:
+        return ProducerCounts(
+            self.dropped_uninformative + other.dropped_uninformative, self.dropped_failed + other.dropped_failed, self.cut + other.cut
+        )
+
 
 class GroupSource(Protocol):
     """Where groups come from: a collector, or a dump that is replayed."""

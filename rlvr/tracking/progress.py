@@ -201,8 +201,31 @@ class LiveProgress:
         return Panel(Group(*(parts or [Text("starting …")])), title=escape(self._title), title_align="left")
 
 
-def open_progress(title: str, *, console: Console | None = None) -> LineProgress | LiveProgress:
-    """Return the panel on a terminal and lines otherwise; a context manager either way."""
+class SilentProgress(LineProgress):
+    """For ranks beside the main one, which shows the run: says only what should be looked at, and who says it."""
+
+    def __init__(self, console: Console, rank: int) -> None:
+        super().__init__(console)
+        self._rank = rank
+
+    @contextmanager
+    def phase(self, name: str, total: int | None = None) -> Iterator[Advance]:
+        yield lambda count=1: None
+
+    def step(self, report: StepReport) -> None:
+        return None
+
+    def warn(self, text: str) -> None:
+        self._print(f"rank {self._rank}: warning: {text}")
+
+    def note(self, text: str) -> None:
+        return None
+
+
+def open_progress(title: str, *, console: Console | None = None, rank: int = 0) -> LineProgress | LiveProgress:
+    """Return the panel on a terminal and lines otherwise, next to nothing where `rank` is not the main one; a context manager each."""
+    if rank:
+        return SilentProgress(console or Console(file=sys.stderr), rank)
     console = console if console is not None else Console(file=sys.stderr)
     return LiveProgress(console, title) if console.is_terminal and not console.is_dumb_terminal else LineProgress(console)
 

@@ -140,7 +140,7 @@ def test_a_saved_policy_goes_on_bit_identically(tmp_path):
 def test_a_cut_off_state_file_is_a_checkpoint_error(tmp_path):
     policy = make_policy()
     policy.save(tmp_path)
-    file = tmp_path / "policy.pt"
+    file = tmp_path / "policy_00000.pt"
     file.write_bytes(file.read_bytes()[:1000])
     with pytest.raises(CheckpointError, match="resume from an older checkpoint"):
         policy.load(tmp_path)

@@ -144,9 +144,9 @@ def test_two_runs_of_one_seed_are_equal_and_another_seed_differs(tmp_path, tiny_
 def test_a_damaged_checkpoint_is_refused_and_the_one_before_resumes(tmp_path, tiny_model_folder):
     config = small_run(tmp_path, tiny_model_folder)
     run = train(config).folder
-    damaged = run / "checkpoints" / "step_000008" / "policy" / "policy.pt"
+    damaged = run / "checkpoints" / "step_000008" / "policy" / "policy_00000.pt"
     damaged.write_bytes(damaged.read_bytes()[:-100])
-    with pytest.raises(CheckpointError, match=r"policy/policy.pt is damaged.*--resume .*step_000006"):
+    with pytest.raises(CheckpointError, match=r"policy/policy_00000.pt is damaged.*--resume .*step_000006"):
         train(config, resume=run)
     train(config, resume=run / "checkpoints" / "step_000006")
     assert latest_step(run) == 8

@@ -47,7 +47,7 @@ async def main(model_folder: str, result: str) -> None:
             if version > 0:
                 perturb(policy.model, version)
             await weights.publish(version)
-            difference = await probe.difference(engine, policy, compute)
+            difference = await probe.compare(await probe.ask(engine), policy, compute)
             out["differences"].append(difference.maximum)
             tokens = list(range(5, 95)) * 2
             told = await engine.logprobs(tokens)

@@ -66,7 +66,7 @@ class Trainer:
 
     async def difference(self) -> float:
         """The largest difference of log-probs over all servers that serve."""
-        found = [await self.probe.difference(replica, self.policy, self.compute) for replica in self.engine.replicas()]
+        found = [await self.probe.compare(await self.probe.ask(replica), self.policy, self.compute) for replica in self.engine.replicas()]
         return max(each.maximum for each in found)
 
 
