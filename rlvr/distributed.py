@@ -154,7 +154,8 @@ def joined_ranks(config: DeepSpeedConfig | None) -> Iterator[Ranks]:
     ranks = Ranks(dist.get_rank(), size, group, config.sequence_parallel_size)
     with Lifeline.tie(ranks.rank, size, ranks.everyones), _as(ranks):
         yield ranks
-    dist.destroy_process_group()  # Not after an error: it may wait for a rank that is gone.
+    if dist.is_initialized():  # vLLM in this process ends it with itself. Not after an error: it may wait for a rank that is gone.
+        dist.destroy_process_group()
 
 
 def _join(size: int) -> None:

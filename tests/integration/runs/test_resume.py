@@ -31,9 +31,9 @@ def weights(run: Path, step: int = 8) -> dict:
     return load_file(run / "checkpoints" / f"step_{step:06d}" / "export" / "model.safetensors")
 
 
-def assert_same_run(one: Path, other: Path) -> None:
+def assert_same_run(one: Path, other: Path, *, step: int = 8) -> None:
     assert comparable_lines(one / "metrics.jsonl") == comparable_lines(other / "metrics.jsonl")
-    ours, theirs = weights(one), weights(other)
+    ours, theirs = weights(one, step), weights(other, step)
     assert ours.keys() == theirs.keys()
     assert all(ours[name].equal(theirs[name]) for name in ours)
 
