@@ -101,7 +101,7 @@ def gradient(attention: str, samples: Sequence[TrainSample], *, share_prompts: b
     loaded = load("float32", attention)
     policy = TorchPolicy(loaded, optimizer=OptimizerConfig())
     totals: Totals = totals_of(samples, max_new_tokens=32)
-    (minibatch,) = pack(samples, totals=totals, tokens_per_microbatch=budget, share_prompts=share_prompts, device=loaded.device)
+    minibatch = pack(samples, totals=totals, tokens_per_microbatch=budget, share_prompts=share_prompts, device=loaded.device)
     policy.accumulate_gradients(Term(minibatch, CrossEntropyObjective()))
     return torch.cat([p.grad.flatten() for p in loaded.model.parameters() if p.grad is not None]).double().cpu()
 

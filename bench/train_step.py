@@ -90,7 +90,7 @@ def packed_step(
 
     def step(samples: list[TrainSample]) -> None:
         totals = totals_of(samples, max_new_tokens=96)
-        (minibatch,) = pack(samples, totals=totals, tokens_per_microbatch=tokens_per_microbatch, share_prompts=share_prompts)
+        minibatch = pack(samples, totals=totals, tokens_per_microbatch=tokens_per_microbatch, share_prompts=share_prompts)
         policy.update(Term(minibatch, PolicyGradient()))
 
     return step

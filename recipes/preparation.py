@@ -24,7 +24,7 @@ def train_prepared(config: RunConfig, resume: Path | None, *, task: str, prepare
         ready = prepare(alone, Path(config.runs_folder) / f"{name}-preparation")
         return ready.model_copy(update={"deepspeed": config.deepspeed})
 
-    with joined_ranks(config.deepspeed) as ranks:
+    with joined_ranks(config) as ranks:
         ready = ranks.from_main(prepared) if resume is None else config
         result = rlvr.run.train(ready, resume=resume)
     print_once(result.summary())

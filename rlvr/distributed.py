@@ -17,7 +17,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from rlvr.config import DeepSpeedConfig
+from rlvr.config import RunConfig, SftConfig
 from rlvr.errors import ConfigError
 from rlvr.lifeline import Lifeline
 
@@ -111,6 +111,27 @@ def current_ranks() -> Ranks:
     return _current
 
 
+def check_division(config: RunConfig | SftConfig, num_processes: int) -> None:
+    """Raises: ConfigError: so many processes cannot share the run evenly."""
+    if config.deepspeed is None:
+        if num_processes > 1:
+            raise ConfigError(
+                f"{num_processes} processes, but deepspeed is not set, so each would train by itself: add deepspeed.zero_stage=1, or "
+                "start one process"
+            )
+        return
+    if num_processes % config.deepspeed.sequence_parallel_size:
+        raise ConfigError(
+            f"deepspeed.sequence_parallel_size={config.deepspeed.sequence_parallel_size} does not divide the {num_processes} processes"
+        )
+    if isinstance(config, RunConfig) and config.batch.prompts_per_step % num_processes:
+        below = config.batch.prompts_per_step // num_processes * num_processes
+        raise ConfigError(
+            f"batch.prompts_per_step={config.batch.prompts_per_step} cannot be shared evenly by {num_processes} processes: "
+            f"set it to {below or num_processes} or {below + num_processes}"
+        )
+
+
 def print_once(text: str) -> None:
     """Print on the main rank, also before the ranks have joined and after they have parted."""
     if os.environ.get("RANK", "0") == "0":
@@ -128,30 +149,25 @@ def _as(ranks: Ranks) -> Iterator[Ranks]:
 
 
 @contextmanager
-def joined_ranks(config: DeepSpeedConfig | None) -> Iterator[Ranks]:
+def joined_ranks(config: RunConfig | SftConfig) -> Iterator[Ranks]:
     """Join the ranks that a launcher (torchrun, deepspeed) started, for the length of the block; alone where there is no launcher.
 
     An error that leaves the block on one rank, or the death of one, ends all of them (`rlvr.lifeline`).
 
-    Raises: ConfigError: a launcher started several processes and the configuration does not say how they train together.
+    Raises: ConfigError: the launcher started processes that cannot share the run, or they do not find each other.
     """
+    if dist.is_initialized():
+        # Joined already, by whoever prepares something first; what is prepared by one rank alone has no `deepspeed` and stays alone.
+        yield ALONE if config.deepspeed is None else _current
+        return
     size = int(os.environ.get("WORLD_SIZE", "1"))
-    if config is None:
-        if size > 1 and not dist.is_initialized():  # Within `from_main` one may work by itself.
-            raise ConfigError(
-                f"{size} processes were started (WORLD_SIZE), but deepspeed is not set, so each would train by itself: add "
-                "deepspeed.zero_stage=1, or start one process"
-            )
+    check_division(config, size)
+    if config.deepspeed is None:
         yield ALONE
         return
-    if dist.is_initialized():
-        yield _current
-        return
-    if size % config.sequence_parallel_size:
-        raise ConfigError(f"deepspeed.sequence_parallel_size={config.sequence_parallel_size} does not divide the {size} processes")
     _join(size)
-    group = dist.new_group(backend="gloo", timeout=timedelta(minutes=config.timeout_minutes))
-    ranks = Ranks(dist.get_rank(), size, group, config.sequence_parallel_size)
+    group = dist.new_group(backend="gloo", timeout=timedelta(minutes=config.deepspeed.timeout_minutes))
+    ranks = Ranks(dist.get_rank(), size, group, config.deepspeed.sequence_parallel_size)
     with Lifeline.tie(ranks.rank, size, ranks.everyones), _as(ranks):
         yield ranks
     if dist.is_initialized():  # vLLM in this process ends it with itself. Not after an error: it may wait for a rank that is gone.

@@ -5,7 +5,6 @@ Each check stands by itself, so that one run of it shows every fault; only what 
 
 from __future__ import annotations
 
-import math
 import os
 import shutil
 import tempfile
@@ -19,16 +18,17 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from rlvr.config import PREPARED_BY_RECIPE, DataConfig, EngineConfig, RunConfig, SftConfig, VerifierConfig
+from rlvr.config import PREPARED_BY_RECIPE, DataConfig, DeepSpeedConfig, EngineConfig, ModelConfig, RunConfig, SftConfig, VerifierConfig
 from rlvr.data.chat import prompt_text, render_demonstrations
 from rlvr.data.problems import load_demonstrations, load_problems
 from rlvr.data.prompt_stream import build_prompts
 from rlvr.data.split import split_held_out
+from rlvr.distributed import check_division
 from rlvr.episodes import build_environment
 from rlvr.errors import RlvrError
 from rlvr.gold_check import check_gold
 from rlvr.judge import Judge
-from rlvr.memory_forecast import MemoryForecast, Workload, forecast, format_bytes
+from rlvr.memory_forecast import Division, MemoryForecast, Workload, forecast, format_bytes
 from rlvr.model_check import InspectedModel, inspect_model
 from rlvr.registries import ENGINES
 from rlvr.tracking.sinks import check_sinks
@@ -80,21 +80,27 @@ class Report:
 
 
 def check_run(
-    config: RunConfig | SftConfig, *, resume: Path | None = None, makes_inputs: bool = False, console: Console | None = None
+    config: RunConfig | SftConfig,
+    *,
+    resume: Path | None = None,
+    makes_inputs: bool = False,
+    num_processes: int = 1,
+    console: Console | None = None,
 ) -> bool:
-    """Check everything, print the report, and return whether the run could start.
+    """Check everything, print the report, and return whether the run could start, on so many processes.
 
     `makes_inputs`: the recipe prepares files when it runs, so a missing local model or data file is a warning, and what is marked
     `PREPARED_BY_RECIPE` is not looked for.
     """
-    report = inspect_run(config, resume=resume, makes_inputs=makes_inputs)
+    report = inspect_run(config, resume=resume, makes_inputs=makes_inputs, num_processes=num_processes)
     print_report(report, console or Console(highlight=False))
     return report.passed
 
 
-def inspect_run(config: RunConfig | SftConfig, *, resume: Path | None = None, makes_inputs: bool = False) -> Report:
+def inspect_run(config: RunConfig | SftConfig, *, resume: Path | None = None, makes_inputs: bool = False, num_processes: int = 1) -> Report:
     """Check everything and return what was found; prints and starts nothing."""
     report = Report()
+    _check_processes(report, config, num_processes)
     model = _check_model(report, config, makes_inputs)
     if isinstance(config, RunConfig):
         problems = _check_problems(report, config, model, makes_inputs)
@@ -109,15 +115,15 @@ def inspect_run(config: RunConfig | SftConfig, *, resume: Path | None = None, ma
             _check_verifier(report, "early_stop verifier", config.early_stop.verifier, validation, 0.05)
             _check_engine(report, config.engine)
     if model is not None:
-        report.memory = forecast(model.shape, workload(config, model))
-        _check_memory(report, report.memory, config.model.device)
+        report.memory = forecast(model.shape, workload(config, model, num_processes))
+        _check_memory(report, report.memory, config.model.device, num_processes)
     _check_trackers(report, config)
     _check_folder(report, config, model, resume)
     return report
 
 
-def workload(config: RunConfig | SftConfig, model: InspectedModel) -> Workload:
-    """Return what the run will compute at once, at its limits."""
+def workload(config: RunConfig | SftConfig, model: InspectedModel, num_processes: int = 1) -> Workload:
+    """Return what each of the run's processes will compute at once, at its limits."""
     import torch
 
     from rlvr.logprobs import CHUNK_ELEMENTS
@@ -129,7 +135,8 @@ def workload(config: RunConfig | SftConfig, model: InspectedModel) -> Workload:
     if isinstance(config, RunConfig):
         tokens, longest = config.batch.tokens_per_microbatch, config.data.max_prompt_tokens + config.sampling.max_new_tokens
         in_module = config.engine.name not in ("vllm", "vllm_server")
-        rows = min(config.engine.max_batch_size, config.batch.prompts_per_step * config.batch.group_size) if in_module else 0
+        per_step = config.batch.prompts_per_step * config.batch.group_size // num_processes
+        rows = min(config.engine.max_batch_size, per_step) if in_module else 0
         reference = config.algorithm.needs_reference and config.model.lora is None
     else:
         tokens, longest, rows, reference = config.tokens_per_microbatch, config.tokens_per_microbatch, 0, False
@@ -144,10 +151,32 @@ def workload(config: RunConfig | SftConfig, model: InspectedModel) -> Workload:
         chunk_elements=CHUNK_ELEMENTS,
         keeps_reference=reference,
         gradient_checkpointing=config.model.gradient_checkpointing,
-        max_plain_keys=0 if cuda else math.isqrt(PLAIN_MAX_AREA),
+        max_plain_area=0 if cuda else PLAIN_MAX_AREA,
         decode_rows=rows,
+        offloads_activations=cuda and config.model.offload_activations,
+        fused_decoder=not cuda and config.deepspeed is None and _is_plain(config.model),
+        division=_division(config.deepspeed, num_processes, cuda),
         holds_vllm=config.engine.name == "vllm",
         vllm_bytes=0 if cuda else round(config.engine.vllm.kv_cache_gib * 2**30),
+    )
+
+
+def _is_plain(config: ModelConfig) -> bool:
+    """Whether nothing keeps the hand-written decoder from training the model, if the model is one it knows."""
+    changed = config.lora is not None or config.gradient_checkpointing or config.offload_activations
+    return not changed and config.weights_dtype == "float32" and config.attention != "padded"
+
+
+def _division(config: DeepSpeedConfig | None, num_processes: int, cuda: bool) -> Division | None:
+    if config is None:
+        return None
+    # On a CPU the host's memory is the only one.
+    return Division(
+        config.zero_stage,
+        num_processes,
+        offloads_optimizer=cuda and config.offload_optimizer,
+        offloads_parameters=cuda and config.offload_parameters,
+        sequence_parallel_size=config.sequence_parallel_size,
     )
 
 
@@ -179,9 +208,23 @@ def _memory_table(memory: MemoryForecast) -> Table:
     for part in memory.parts:
         table.add_row(part.name, part.phase, format_bytes(part.num_bytes), part.formula)
     table.add_row(
-        "peak", "", format_bytes(memory.peak), "always + the larger of update and decoding; +-30 %, without libraries", style="bold"
+        "peak",
+        "",
+        format_bytes(memory.peak),
+        "of each process: always + the larger of update and decoding; +-15 %, without libraries",
+        style="bold",
     )
     return table
+
+
+def _check_processes(report: Report, config: RunConfig | SftConfig, num_processes: int) -> None:
+    """Check that the run can be divided among the processes."""
+    divided = report.attempt("processes", lambda: check_division(config, num_processes) or True)
+    if divided and config.deepspeed is not None:
+        if find_spec("deepspeed") is None:
+            report.add("processes", "deepspeed is set and not installed: pip install 'rlvr[deepspeed]'", "wrong")
+        else:
+            report.add("processes", f"{num_processes}, ZeRO stage {config.deepspeed.zero_stage}")
 
 
 def _check_model(report: Report, config: RunConfig | SftConfig, makes_inputs: bool) -> InspectedModel | None:
@@ -337,18 +380,24 @@ def _check_trackers(report: Report, config: RunConfig | SftConfig) -> None:
     report.attempt("trackers", lambda: check_sinks(config.tracking.sinks))
 
 
-def _check_memory(report: Report, memory: MemoryForecast, device: str) -> None:
+def _check_memory(report: Report, memory: MemoryForecast, device: str, num_processes: int) -> None:
     available = _available_memory(device)
     if available is None:
         report.add("memory", f"peak about {format_bytes(memory.peak)}; how much is free could not be told")
         return
-    fits = memory.peak <= available
+    import torch
+
+    shared = num_processes if device == "cpu" or not torch.cuda.is_available() else 1  # A GPU each, but one host.
+    fits = memory.peak * shared <= available
     remedy = (
         ""
         if fits
-        else "; lower batch.tokens_per_microbatch or engine.max_batch_size, or set model.gradient_checkpointing=true or model.lora.rank"
+        else "; lower batch.tokens_per_microbatch or engine.max_batch_size, set model.gradient_checkpointing=true or model.lora.rank, or "
+        "divide it among processes (docs/scaling.md)"
     )
-    report.add("memory", f"peak about {format_bytes(memory.peak)} of {format_bytes(available)} free{remedy}", "ok" if fits else "warning")
+    each = f" in each of {num_processes} processes" if shared > 1 else ""
+    peak = f"peak about {format_bytes(memory.peak)}{each} of {format_bytes(available)} free"
+    report.add("memory", peak + remedy, "ok" if fits else "warning")
 
 
 def _available_memory(device: str) -> int | None:

@@ -7,12 +7,16 @@ completions of `max_new_tokens`, all rows at once. docs/memory.md compares forec
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
 FLOAT32 = 4
 CHUNK_COPIES = 3  # A chunk's logits in float32, their softmax or gradient, and its copy in the compute type.
 ADAM_MOMENTS = 2
+FUSED_COPIES = 0.8  # Query, key, value, gate and up projections with the norms' weights multiplied in, queries' and keys' once more.
+MAX_GATHERED = 10**9  # DeepSpeed's stage3_max_live_parameters.
+BUCKET_ELEMENTS = 1 << 26  # rlvr.policy.deepspeed_policy.BUCKET_ELEMENTS.
 DECODE_COPIES = 3  # Logits of the decoded rows in the compute type, in float32, and their log-softmax.
 
 
@@ -32,6 +36,17 @@ class ModelShape:
 
 
 @dataclass(frozen=True, slots=True)
+class Division:
+    """ZeRO stage and number of processes that divide the state; `offloads_optimizer` keeps the optimizer's in the host's memory."""
+
+    stage: int
+    num_ranks: int
+    offloads_optimizer: bool = False
+    offloads_parameters: bool = False
+    sequence_parallel_size: int = 1
+
+
+@dataclass(frozen=True, slots=True)
 class Workload:
     """What is computed: types in bytes per number, tokens at once, rows at once."""
 
@@ -43,14 +58,20 @@ class Workload:
     chunk_elements: int
     keeps_reference: bool
     gradient_checkpointing: bool
-    max_plain_keys: int
-    """Keys a query may have for its attention weights to be kept, as matrix-product attention does; 0 where a fused kernel keeps none."""
+    max_plain_area: int
+    """Queries times keys a row may have for its attention weights to be kept, as matrix-product attention does; 0 where none are."""
     decode_rows: int
     """Rows decoded at once in the policy's own module; 0 where nothing is sampled there."""
     vllm_bytes: int = 0
     """What vLLM takes in this process beside its weights: its key-value cache."""
     holds_vllm: bool = False
     """Whether vLLM lives in this process, with weights of its own."""
+    fused_decoder: bool = False
+    """Whether the decoder runs hand-written, as it does in training on a CPU; it keeps less."""
+    offloads_activations: bool = False
+    """Whether what a backward needs is kept in the host's memory, on a GPU."""
+    division: Division | None = None
+    """How DeepSpeed divides the state; None on one process without it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,64 +100,120 @@ class MemoryForecast:
 
 
 def forecast(shape: ModelShape, work: Workload) -> MemoryForecast:
-    """Predict the peak memory of training a model of this shape under this workload."""
-    head = shape.vocabulary * shape.hidden
-    cast = shape.num_matrix_parameters * work.compute_bytes if work.compute_bytes < work.weight_bytes else 0
-    chunk = min(work.chunk_elements, work.tokens_per_microbatch * shape.vocabulary)
-    parts = [
-        MemoryPart("weights", "always", shape.num_parameters * work.weight_bytes, "parameters x weight bytes"),
-        MemoryPart("optimizer", "always", ADAM_MOMENTS * work.num_trainable * work.weight_bytes, "2 moments x trained parameters"),
-    ]
-    if work.keeps_reference:
-        parts.append(MemoryPart("frozen reference", "always", shape.num_parameters * work.weight_bytes, "parameters x weight bytes"))
+    """Predict one process's peak memory of training a model of this shape under this workload."""
+    parts = [*_state_parts(shape, work), *_update_parts(shape, work)]
     if work.holds_vllm:
         parts += [
             MemoryPart("vLLM's weights", "always", shape.num_parameters * work.compute_bytes, "parameters x compute bytes"),
             MemoryPart("vLLM's key-value cache", "always", work.vllm_bytes, "engine.vllm.kv_cache_gib; on a GPU what is left of its share"),
         ]
-    parts += [
-        MemoryPart("gradients", "update", work.num_trainable * work.weight_bytes, "trained parameters x weight bytes"),
-        MemoryPart("weights in the compute type", "update", cast, "matrix parameters x compute bytes"),
-        MemoryPart("activations", "update", activation_bytes(shape, work), "see docs/memory.md"),
-        MemoryPart(
-            "log-prob chunk",
-            "update",
-            CHUNK_COPIES * chunk * FLOAT32 + head * (work.compute_bytes + FLOAT32),
-            "3 x chunk of logits, head in the compute type and its gradient",
-        ),
-    ]
     if work.decode_rows:
         parts += [
-            MemoryPart("weights while decoding", "decoding", cast, "matrix parameters x compute bytes"),
+            MemoryPart("weights while decoding", "decoding", _converted_bytes(shape, work), "matrix parameters x compute bytes"),
             MemoryPart("key-value cache", "decoding", cache_bytes(shape, work), "2 x layers x key heads x head size x rows x tokens"),
             MemoryPart(
                 "decoding logits", "decoding", DECODE_COPIES * work.decode_rows * shape.vocabulary * FLOAT32, "3 x rows x vocabulary"
             ),
         ]
+        if work.division is not None and work.division.stage == 3:
+            whole = shape.num_parameters * work.weight_bytes
+            parts.append(MemoryPart("whole copy to sample from", "always", whole, "parameters x weight bytes"))
     return MemoryForecast(tuple(part for part in parts if part.num_bytes))
+
+
+def _state_parts(shape: ModelShape, work: Workload) -> list[MemoryPart]:
+    """What lives as long as the run: weights, the optimizer's state, the reference."""
+    division = work.division or Division(0, 1)
+    ranks = division.num_ranks
+    weights_shared = ranks if division.stage == 3 else 1
+    weight_bytes = shape.num_parameters * work.weight_bytes // weights_shared
+    by = f" / {ranks} ranks"
+    where = "" if weights_shared == 1 else by
+    parts = [MemoryPart("weights", "always", 0 if division.offloads_parameters else weight_bytes, f"parameters x weight bytes{where}")]
+    if work.keeps_reference:
+        parts.append(MemoryPart("frozen reference", "always", weight_bytes, f"parameters x weight bytes{where}"))
+    if division.stage == 0:
+        moments = ADAM_MOMENTS * work.num_trainable * work.weight_bytes
+        return [*parts, MemoryPart("optimizer", "always", moments, "2 moments x trained parameters x weight bytes")]
+    share = 0 if division.offloads_optimizer else work.num_trainable * FLOAT32 // ranks
+    parts.append(MemoryPart("optimizer", "always", ADAM_MOMENTS * share, f"2 moments x trained parameters x 4{by}"))
+    parts.append(MemoryPart("float32 weights of the optimizer", "always", share, f"trained parameters x 4{by}"))
+    if division.stage == 3:
+        parts.append(MemoryPart("gradients", "always", share, f"trained parameters x 4{by}"))
+        parts.append(MemoryPart("bucket of gradients", "always", _bucket_bytes(shape, work), "at most 2^26 numbers x weight bytes"))
+    return parts
+
+
+def _update_parts(shape: ModelShape, work: Workload) -> list[MemoryPart]:
+    """What lives while a gradient is taken."""
+    stage = -1 if work.division is None else work.division.stage
+    trained = work.num_trainable * work.weight_bytes
+    parts = []
+    if stage <= 1:
+        parts.append(MemoryPart("gradients", "update", trained, "trained parameters x weight bytes"))
+    elif stage == 2 and work.division is not None:
+        share = work.num_trainable * FLOAT32 // work.division.num_ranks
+        parts.append(MemoryPart("gradients", "update", share, f"trained parameters x 4 / {work.division.num_ranks} ranks"))
+    if stage in (1, 2):
+        parts.append(MemoryPart("bucket of gradients", "update", _bucket_bytes(shape, work), "at most 2^26 numbers x weight bytes"))
+    if stage == 3:
+        gathered = min(shape.num_parameters, MAX_GATHERED) * work.weight_bytes + _bucket_bytes(shape, work)
+        parts.append(MemoryPart("gathered weights", "update", gathered, "at most 10^9 parameters and a bucket ahead"))
+    chunk = min(work.chunk_elements, work.tokens_per_microbatch * shape.vocabulary)
+    head = shape.vocabulary * shape.hidden
+    converted_head = head * work.compute_bytes if work.compute_bytes < work.weight_bytes else 0
+    if work.fused_decoder:
+        prepared = round(FUSED_COPIES * shape.num_matrix_parameters) * FLOAT32
+        parts.append(MemoryPart("weights as the decoder multiplies them", "update", prepared, "0.8 x matrix parameters x 4"))
+    return [
+        *parts,
+        MemoryPart("weights in the compute type", "update", _converted_bytes(shape, work), "matrix parameters x compute bytes"),
+        MemoryPart("activations", "update", activation_bytes(shape, work), "see docs/memory.md"),
+        MemoryPart(
+            "log-prob chunk",
+            "update",
+            CHUNK_COPIES * chunk * FLOAT32 + converted_head + head * FLOAT32,
+            "3 x chunk of logits, head in the compute type and its gradient",
+        ),
+    ]
+
+
+def _converted_bytes(shape: ModelShape, work: Workload) -> int:
+    return shape.num_matrix_parameters * work.compute_bytes if work.compute_bytes < work.weight_bytes else 0
+
+
+def _bucket_bytes(shape: ModelShape, work: Workload) -> int:
+    return min(shape.num_parameters, BUCKET_ELEMENTS) * work.weight_bytes
 
 
 def activation_bytes(shape: ModelShape, work: Workload) -> int:
     """Return what a micro-batch keeps for its backward.
 
-    A pre-norm layer keeps, per token: both norms' inputs and normalised values (float32); the inputs of the query, key, value and output
-    projections; queries, keys and values before and after rotation and in attention's own order; and four intermediate values of the gated
-    MLP with its two inputs. Matrix-product attention keeps its weights, one per head, query and key. With gradient checkpointing every
-    layer keeps its input only, and one layer at a time is whole, with as much again for the gradients of its values.
+    A pre-norm layer keeps, per token: of each of its two norms the input in float32, the normalised values and the result; the inputs of
+    the projections again where autocast converts them; queries, keys, values and what was attended; four values of the gated MLP.
+    Matrix-product attention keeps its weights, one per head, query and key. The hand-written decoder keeps less of the norms. With gradient
+    checkpointing every layer keeps its input only, and one layer at a time is whole. Tokens are divided where processes share sequences.
     """
-    tokens, compute = work.tokens_per_microbatch, work.compute_bytes
+    tokens, compute, stored = work.tokens_per_microbatch, work.compute_bytes, work.weight_bytes
+    if work.division is not None:
+        tokens = -(-tokens // work.division.sequence_parallel_size)
     queries, keys = shape.num_heads * shape.head_dim, shape.num_key_heads * shape.head_dim
-    # Under autocast each projection casts its input anew; in float32 they share it with the norm.
-    casts = 5 * shape.hidden * compute if compute < FLOAT32 else 0
-    norms = 2 * 2 * shape.hidden * FLOAT32
-    attention = (3 * (queries + 2 * keys) + 2 * queries) * compute
+    # Frozen norms keep no normalised values, since nobody asks for the gradient of their weights.
+    normalised = stored if work.num_trainable == shape.num_parameters else 0
+    if work.fused_decoder:
+        norms, casts = 2 * shape.hidden * (FLOAT32 + compute), 0
+    else:
+        norms = 2 * shape.hidden * (FLOAT32 + stored + normalised)
+        casts = 5 * shape.hidden * compute if compute < stored else 0
+    attention = 2 * (queries + keys) * compute
     mlp = 4 * shape.intermediate * compute
-    scores = shape.num_heads * min(work.max_sequence_tokens, work.max_plain_keys, tokens) * compute
+    scores = shape.num_heads * min(work.max_sequence_tokens, math.isqrt(work.max_plain_area), work.tokens_per_microbatch) * compute
     layer = tokens * (norms + casts + attention + mlp + scores)
     final = tokens * shape.hidden * (2 * FLOAT32 + 2 * compute)
     if work.gradient_checkpointing:
-        return shape.num_layers * tokens * shape.hidden * FLOAT32 + 2 * layer + final
-    return shape.num_layers * layer + final
+        inputs = 0 if work.offloads_activations else shape.num_layers * tokens * shape.hidden * stored
+        return inputs + layer + 2 * tokens * shape.intermediate * compute + final
+    return (1 if work.offloads_activations else shape.num_layers) * layer + final
 
 
 def cache_bytes(shape: ModelShape, work: Workload) -> int:

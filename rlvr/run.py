@@ -10,7 +10,7 @@ from pathlib import Path
 from rlvr.config import RunConfig
 from rlvr.distributed import Ranks, joined_ranks
 from rlvr.episodes import build_sampler, sampling_of
-from rlvr.errors import ConfigError, WeightSyncMismatch
+from rlvr.errors import WeightSyncMismatch
 from rlvr.evaluation.held_out import HeldOutResult, evaluate_held_out
 from rlvr.exchange import WorkSplit
 from rlvr.guards import GuardState
@@ -67,8 +67,7 @@ def train(config: RunConfig, *, resume: Path | None = None) -> TrainResult:
 
     Raises: ConfigError, DataError, CheckpointError: before anything is trained. TrainingStopped: a guard ended the run.
     """
-    with joined_ranks(config.deepspeed) as ranks:
-        _check_shares(config, ranks)
+    with joined_ranks(config) as ranks:
         resumption = ranks.from_main(lambda: find_resumption(resume) if resume is not None else None)
         folder = ranks.from_main(lambda: resumption.folder if resumption else choose_run_folder(config, kind=config.algorithm.name))
         check_sinks(config.tracking.sinks)
@@ -76,16 +75,6 @@ def train(config: RunConfig, *, resume: Path | None = None) -> TrainResult:
         title = f"{config.algorithm.name} · {folder.path}"
         with naming_the_way_on(folder, "train"), open_progress(title, rank=ranks.rank) as progress:
             return asyncio.run(_train(config, folder, resumption, judge, progress, ranks))
-
-
-def _check_shares(config: RunConfig, ranks: Ranks) -> None:
-    """Raises: ConfigError: the prompts of a step cannot be shared out evenly."""
-    if config.batch.prompts_per_step % ranks.size:
-        below = config.batch.prompts_per_step // ranks.size * ranks.size
-        raise ConfigError(
-            f"batch.prompts_per_step={config.batch.prompts_per_step} cannot be shared evenly by {ranks.size} processes: "
-            f"set it to {below or ranks.size} or {below + ranks.size}"
-        )
 
 
 async def _train(

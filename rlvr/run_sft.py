@@ -61,7 +61,7 @@ def sft(config: SftConfig, *, resume: Path | None = None) -> SftResult:
 
     Raises: ConfigError, DataError, CheckpointError: before anything is trained.
     """
-    with joined_ranks(config.deepspeed) as ranks:
+    with joined_ranks(config) as ranks:
         resumption = ranks.from_main(lambda: find_resumption(resume) if resume is not None else None)
         folder = ranks.from_main(lambda: resumption.folder if resumption else choose_run_folder(config, kind="sft"))
         check_sinks(config.tracking.sinks)

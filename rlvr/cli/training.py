@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rlvr.cli import app
+from rlvr.errors import ConfigError
 
 if TYPE_CHECKING:
     from rlvr.config import RunConfig
@@ -35,11 +36,24 @@ Resume = Annotated[
         metavar="RUN", help="Go on from the last checkpoint of this run folder, with the settings saved there.", show_default=False
     ),
 ]
+Processes = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        min=1,
+        help="With --dry-run: check and predict the memory for so many processes.",
+        show_default=False,
+    ),
+]
 
 
 @app.command(rich_help_panel="Learn")
-def train(source: Source = None, overrides: Overrides = None, dry_run: DryRun = False, resume: Resume = None) -> None:
+def train(
+    source: Source = None, overrides: Overrides = None, dry_run: DryRun = False, resume: Resume = None, processes: Processes = None
+) -> None:
     """Train a policy by reinforcement learning.
+
+    On several GPUs or machines: torchrun --nproc-per-node 8 -m rlvr train … deepspeed.zero_stage=2
 
     [bold]Examples[/bold]
 
@@ -53,11 +67,13 @@ def train(source: Source = None, overrides: Overrides = None, dry_run: DryRun = 
     """
     from rlvr.config import RunConfig
 
-    _run(RunConfig, source, overrides, dry_run, resume)
+    _run(RunConfig, source, overrides, dry_run, resume, processes)
 
 
 @app.command(rich_help_panel="Learn")
-def sft(source: Source = None, overrides: Overrides = None, dry_run: DryRun = False, resume: Resume = None) -> None:
+def sft(
+    source: Source = None, overrides: Overrides = None, dry_run: DryRun = False, resume: Resume = None, processes: Processes = None
+) -> None:
     """Train a policy on demonstrations, for example to warm it up before reinforcement learning.
 
     [bold]Examples[/bold]
@@ -68,10 +84,10 @@ def sft(source: Source = None, overrides: Overrides = None, dry_run: DryRun = Fa
     """
     from rlvr.config import SftConfig
 
-    _run(SftConfig, source, overrides, dry_run, resume)
+    _run(SftConfig, source, overrides, dry_run, resume, processes)
 
 
-def _run(kind: type, source: str | None, overrides: list[str] | None, dry_run: bool, resume: Path | None) -> None:
+def _run(kind: type, source: str | None, overrides: list[str] | None, dry_run: bool, resume: Path | None, processes: int | None) -> None:
     from rlvr.recipe import plan
 
     planned = plan(kind, source, overrides or [], resume)
@@ -80,7 +96,12 @@ def _run(kind: type, source: str | None, overrides: list[str] | None, dry_run: b
     if dry_run:
         from rlvr.dry_run import check_run
 
-        raise typer.Exit(0 if check_run(planned.config, resume=resume, makes_inputs=planned.main is not None) else 2)
+        could_start = check_run(planned.config, resume=resume, makes_inputs=planned.main is not None, num_processes=processes or 1)
+        raise typer.Exit(0 if could_start else 2)
+    if processes is not None:
+        raise ConfigError(
+            f"--processes {processes} is for --dry-run; to train, start them: torchrun --nproc-per-node {processes} -m rlvr …"
+        )
     planned.start(resume)
 
 

@@ -60,7 +60,8 @@ class _Block:
 
     @property
     def causal(self) -> bool:
-        return self.uniform and self.query_index.shape == self.key_index.shape
+        """Whether query i sees keys 0 … i and no more. What is filled up stands behind all that is real, so no real query sees it."""
+        return self.query_index.shape == self.key_index.shape and not bool(self.query_start.any())
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +91,8 @@ class PackedAttention:
         self.plain = layout.query_index.device.type == "cpu" and all(
             block.query_index.shape[1] * block.key_index.shape[1] <= PLAIN_MAX_AREA for block in self._blocks
         )
+        if not self.plain:
+            self._blocks = _make_blocks(_asking_whole_rows(layout), query_lengths=layout.key_mask.sum(1).tolist())
         self._queries_of: dict[int, _HeadIndex] = {}
         self._keys_of: dict[int, _HeadIndex] = {}
         self._hidden: dict[tuple[int | None, torch.dtype], list[Tensor]] = {}
@@ -168,9 +171,22 @@ def _token_major(states: Float[Tensor, "1 H T D"], dtype: torch.dtype) -> Float[
     return states.to(dtype).squeeze(0).transpose(0, 1).contiguous()
 
 
-def _make_blocks(layout: PackedLayout) -> list[_Block]:
-    """Group rows of like shape, so that little is computed on the padding between them, into blocks of few different shapes."""
-    query_lengths = layout.query_mask.sum(1).tolist()
+def _asking_whole_rows(layout: PackedLayout) -> PackedLayout:
+    """Let a shared prompt's tokens ask once more in each row, to no effect: the row is then causal from its first token on.
+
+    The fused kernel knows that pattern; for any other it needs a mask of queries times keys, which no long row can afford.
+    """
+    steps = torch.arange(layout.key_index.shape[1], device=layout.key_index.device)
+    own = layout.key_mask & (steps >= layout.query_start[:, None])
+    return PackedLayout(layout.key_index, own, layout.key_index, layout.key_mask, torch.zeros_like(layout.query_start))
+
+
+def _make_blocks(layout: PackedLayout, query_lengths: list[int] | None = None) -> list[_Block]:
+    """Group rows of like shape, so that little is computed on the padding between them, into blocks of few different shapes.
+
+    `query_lengths`: how far each row's queries reach, where that is not their number.
+    """
+    query_lengths = layout.query_mask.sum(1).tolist() if query_lengths is None else query_lengths
     key_lengths = layout.key_mask.sum(1).tolist()
     order = sorted(range(len(query_lengths)), key=lambda r: (-key_lengths[r], -query_lengths[r], r))
     blocks = []

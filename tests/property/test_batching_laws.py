@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlvr.batch import MicroBatch
-from rlvr.batching import num_scored, pack, totals_of
+from rlvr.batching import num_scored, pack, split_evenly, totals_of
+from rlvr.exchange import even_out
 from rlvr.types import TrainSample
 
 tokens = st.integers(0, 9)
@@ -28,7 +29,7 @@ def sample_lists(draw: st.DrawFn) -> list[TrainSample]:
 
 
 def microbatches(samples: list[TrainSample], budget: int, share: bool) -> tuple[MicroBatch, ...]:
-    (minibatch,) = pack(samples, totals=totals_of(samples, max_new_tokens=8), tokens_per_microbatch=budget, share_prompts=share)
+    minibatch = pack(samples, totals=totals_of(samples, max_new_tokens=8), tokens_per_microbatch=budget, share_prompts=share)
     return minibatch.microbatches
 
 
@@ -98,9 +99,34 @@ def test_only_a_single_sequence_may_exceed_the_budget(samples, budget, share):
 
 @settings(max_examples=30, deadline=None)
 @given(sample_lists(), st.integers(1, 40), st.integers(1, 5))
-def test_minibatches_hold_every_scored_token_and_their_totals_sum_up(samples, budget, parts):
+def test_parts_hold_every_scored_token(samples, budget, num_parts):
     totals = totals_of(samples, max_new_tokens=8)
-    minibatches = pack(samples, totals=totals, num_minibatches=parts, tokens_per_microbatch=budget)
-    assert len(minibatches) == parts
-    assert sum(len(m.target_ids) for part in minibatches for m in part.microbatches) == totals.tokens
-    assert (sum(p.totals.tokens for p in minibatches), sum(p.totals.sequences for p in minibatches)) == (totals.tokens, totals.sequences)
+    parts = split_evenly(samples, num_parts)
+    assert len(parts) == num_parts
+    assert [s for part in parts for s in part] == samples
+    packed = [pack(part, totals=totals, tokens_per_microbatch=budget) for part in parts]
+    assert sum(len(m.target_ids) for part in packed for m in part.microbatches) == totals.tokens
+
+
+costs = st.lists(st.tuples(st.floats(0.1, 100), st.integers(0, 3)), max_size=40)
+
+
+@given(costs)
+def test_evening_out_never_widens_the_gap_between_teams_and_leaves_what_is_even_alone(units):
+    def gap(teams):
+        loads = [sum(c for (c, _), team in zip(units, teams, strict=True) if team == t) for t in range(4)]
+        return max(loads) - min(loads)
+
+    homes = [home for _, home in units]
+    teams = even_out([cost for cost, _ in units], homes, 4)
+    assert gap(teams) <= gap(homes) + 1e-9
+    if gap(homes) == 0:
+        assert teams == homes
+
+
+def test_two_ranks_of_very_different_lengths_come_within_a_few_percent():
+    costs = [100.0] * 16 + [900.0] * 16
+    teams = even_out(costs, [0] * 16 + [1] * 16, 2)
+    loads = [sum(c for c, team in zip(costs, teams, strict=True) if team == t) for t in range(2)]
+    assert abs(loads[0] - loads[1]) / sum(loads) < 0.03
+    assert sum(team == 0 for team in teams[16:]) == 7  # Nothing moves that need not.

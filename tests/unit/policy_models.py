@@ -110,7 +110,7 @@ def make_samples(num_groups: int = 3, group_size: int = 3, seed: int = 0) -> lis
 
 def minibatch(samples: list[TrainSample], *, tokens_per_microbatch: int = 10_000, share_prompts: bool = True) -> MiniBatch:
     totals = totals_of(samples, max_new_tokens=20)
-    (packed,) = pack(samples, totals=totals, tokens_per_microbatch=tokens_per_microbatch, share_prompts=share_prompts)
+    packed = pack(samples, totals=totals, tokens_per_microbatch=tokens_per_microbatch, share_prompts=share_prompts)
     return packed
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import pytest
 import torch
 
 from rlvr.batch import Totals
-from rlvr.batching import build_microbatch, pack, totals_of
+from rlvr.batching import build_microbatch, pack, split_evenly, totals_of
+from rlvr.policy.packed_attention import PackedAttention
+from rlvr.policy.scoring import TOKEN_STEP
 from rlvr.types import TrainSample
 
 
@@ -66,31 +67,53 @@ def test_the_first_token_of_a_sequence_is_never_scored():
 
 def test_a_sample_longer_than_the_budget_is_a_microbatch_of_its_own():
     samples = [sample(list(range(9)), "0" + "1" * 8, group=0), sample([1, 2], "01", group=1), sample([3, 4], "01", group=2)]
-    (minibatch,) = pack(samples, totals=totals_of(samples, max_new_tokens=8), tokens_per_microbatch=4)
+    minibatch = pack(samples, totals=totals_of(samples, max_new_tokens=8), tokens_per_microbatch=4)
     assert [len(m.token_ids) for m in minibatch.microbatches] == [8, 2]
 
 
 def test_samples_without_a_scored_token_take_no_compute_and_still_count_as_sequences():
     samples = [sample([1, 2, 3], "000"), sample([1, 2, 3], "001")]
-    (minibatch,) = pack(samples, totals=totals_of(samples, max_new_tokens=8), tokens_per_microbatch=64)
+    minibatch = pack(samples, totals=totals_of(samples, max_new_tokens=8), tokens_per_microbatch=64)
     assert [m.mask.shape[0] for m in minibatch.microbatches] == [1]
     assert minibatch.totals == Totals(tokens=1, sequences=2, max_new_tokens=8)
 
 
-def test_minibatch_totals_sum_to_the_step_with_left_out_sequences_spread_evenly():
-    samples = [sample([1, 2, 3], "011", group=g) for g in range(3)]
-    # The step had 5 sequences and 10 tokens; 2 sequences and 4 tokens were left out. Mini-batches hold 1 and 2 of the rest.
-    parts = pack(samples, totals=Totals(10, 5, 8), num_minibatches=2, tokens_per_microbatch=64)
-    assert [p.totals for p in parts] == [Totals(4, 2, 8), Totals(6, 3, 8)]
+def test_samples_are_split_in_their_order_into_parts_of_equal_counts():
+    samples = [sample([1, 2, 3], "011", group=g) for g in range(5)]
+    assert [[s.group_index for s in part] for part in split_evenly(samples, 2)] == [[0, 1], [2, 3, 4]]
 
 
-def test_totals_smaller_than_the_samples_are_refused():
-    with pytest.raises(ValueError, match="fewer than the 2"):
-        pack([sample([1, 2, 3], "011")], totals=Totals(1, 1, 8), tokens_per_microbatch=64)
+def test_a_minibatch_has_at_least_as_many_microbatches_as_asked_where_there_are_samples_enough():
+    samples = [sample([1, 2, 3], "011", group=g) for g in range(4)]
+    counts = [
+        len(pack(samples, totals=Totals(8, 4, 8), tokens_per_microbatch=64, min_microbatches=asked).microbatches) for asked in (1, 2, 9)
+    ]
+    assert counts == [1, 2, 4]
+
+
+REALISTIC = [min(4096, int(torch.distributions.LogNormal(6.0, 0.9).icdf(torch.tensor((i + 0.5) / 512)))) for i in range(512)]
+"""Lengths of chains of thought: log-normal, a median of 400 tokens, a tail of ten times that, cut at 4096."""
+
+
+def test_no_more_than_a_twentieth_of_what_is_computed_is_padding():
+    # 64 groups of 8 behind prompts of 80 tokens, the long completions scattered over the groups.
+    samples = []
+    for i in range(512):
+        length = REALISTIC[i * 197 % 512]
+        samples.append(sample([1] * 80 + [2] * length, "0" * 80 + "1" * length, group=i // 8))
+    minibatch = pack(samples, totals=totals_of(samples, max_new_tokens=4096), tokens_per_microbatch=8192)
+    # Useful: each prompt once, and each completion but its last token, which predicts nothing.
+    useful = 64 * 80 + sum(length - 1 for length in REALISTIC)
+    computed = sum(
+        PackedAttention(m.layout, num_tokens=len(m.token_ids), length_step=TOKEN_STEP).padded_length for m in minibatch.microbatches
+    )
+    padded = len(samples) * (80 + max(REALISTIC))
+    print(f"computed / useful tokens: {computed / useful:.3f} packed, {padded / useful:.2f} padded")
+    assert computed / useful < 1.05
 
 
 def test_no_samples_make_an_empty_minibatch():
-    (minibatch,) = pack([], totals=Totals(0, 4, 8), tokens_per_microbatch=64)
+    minibatch = pack([], totals=Totals(0, 4, 8), tokens_per_microbatch=64)
     assert minibatch.microbatches == ()
     assert minibatch.totals.sequences == 4
 

@@ -16,7 +16,7 @@ from rlvr.config_files import resolve
 from rlvr.dry_run import Report, check_run, inspect_run
 from rlvr.gold_check import check_gold
 from rlvr.judge import Judge
-from rlvr.memory_forecast import ModelShape, Workload, activation_bytes, cache_bytes, forecast, format_bytes
+from rlvr.memory_forecast import Division, ModelShape, Workload, activation_bytes, cache_bytes, forecast, format_bytes
 from verifiers.errors import GoldError
 from verifiers.exact_match import ExactMatch
 from verifiers.registry import build
@@ -42,7 +42,7 @@ WORK = Workload(
     chunk_elements=200,
     keeps_reference=False,
     gradient_checkpointing=False,
-    max_plain_keys=0,
+    max_plain_area=0,
     decode_rows=3,
 )
 
@@ -58,7 +58,7 @@ def base(tiny_model_folder: Path, tmp_path: Path) -> dict:
     }
 
 
-def inspect(base: dict, *overrides: str, **options: bool) -> Report:
+def inspect(base: dict, *overrides: str, **options: int) -> Report:
     return inspect_run(resolve(RunConfig, base, ["held_out.num_problems=10", "sampling.max_new_tokens=16", *overrides]).config, **options)
 
 
@@ -191,9 +191,9 @@ def test_rows_without_an_answer_to_write_out_are_not_tried() -> None:
 
 def test_memory_of_weights_gradients_and_moments_is_exact() -> None:
     sizes = {part.name: part.num_bytes for part in forecast(SHAPE, WORK).parts}
-    # 1000 float32 parameters: 4000 bytes; two moments: 8000. Chunk: 3 x 200 x 4, head 50 x 8 x (4 + 4) bytes.
+    # 1000 float32 parameters: 4000 bytes; two moments: 8000. Chunk: 3 x 200 x 4, the head's gradient 50 x 8 x 4 bytes.
     assert (sizes["weights"], sizes["optimizer"], sizes["gradients"]) == (4000, 8000, 4000)
-    assert sizes["log-prob chunk"] == 2400 + 3200
+    assert sizes["log-prob chunk"] == 2400 + 1600
     assert "frozen reference" not in sizes and "weights in the compute type" not in sizes
 
 
@@ -217,19 +217,45 @@ def test_adapters_references_and_half_precision_change_their_parts_only() -> Non
 
 
 def test_attention_weights_are_counted_where_they_are_kept() -> None:
-    with_plain = activation_bytes(SHAPE, dataclasses.replace(WORK, max_plain_keys=4))
+    with_plain = activation_bytes(SHAPE, dataclasses.replace(WORK, max_plain_area=16))
     # 2 layers x 10 tokens x 4 heads x 4 keys x 4 bytes
     assert with_plain - activation_bytes(SHAPE, WORK) == 2 * 10 * 4 * 4 * 4
 
 
-def test_gradient_checkpointing_keeps_one_whole_layer_and_its_gradients() -> None:
+def test_gradient_checkpointing_keeps_one_whole_layer_and_the_inputs_of_all() -> None:
     def kept(num_layers: int, on: bool) -> int:
         shape = dataclasses.replace(SHAPE, num_layers=num_layers)
         return activation_bytes(shape, dataclasses.replace(WORK, gradient_checkpointing=on))
 
     layer = kept(2, False) - kept(1, False)
-    # Beyond the 40 layers' float32 inputs, 10 tokens x 8 numbers each: two layers' worth instead of 40.
-    assert kept(40, False) - kept(40, True) == 38 * layer - 40 * 10 * 8 * 4
+    # The 40 layers' float32 inputs, 10 tokens x 8 numbers each, and the gradients of two of the MLP's values, 10 tokens x 16 numbers.
+    assert kept(40, False) - kept(40, True) == 39 * layer - 40 * 10 * 8 * 4 - 2 * 10 * 16 * 4
+
+
+@pytest.mark.parametrize(
+    ("stage", "always", "gradients"),
+    # 1000 parameters on 4 ranks, 4 bytes: whole 4000, a share 1000. Stage 1 divides two moments and the float32 weights, stage 3 all.
+    [(0, 4000 + 8000, 4000), (1, 4000 + 3 * 1000, 4000), (2, 4000 + 3 * 1000, 1000), (3, 5 * 1000 + 4000, 0)],
+)
+def test_each_zero_stage_divides_one_thing_more(stage: int, always: int, gradients: int) -> None:
+    memory = forecast(SHAPE, dataclasses.replace(WORK, decode_rows=0, division=Division(stage, 4)))
+    assert memory.total("always") == always
+    assert sum(part.num_bytes for part in memory.parts if part.name == "gradients" and part.phase == "update") == gradients
+
+
+def test_processes_that_share_sequences_divide_the_activations() -> None:
+    alone, shared = (activation_bytes(SHAPE, dataclasses.replace(WORK, division=Division(2, 2, sequence_parallel_size=s))) for s in (1, 2))
+    assert alone == 2 * shared
+
+
+def test_a_dry_run_for_several_processes_checks_that_they_can_share_the_run(base: dict) -> None:
+    divided = inspect(base, "deepspeed.zero_stage=3", num_processes=4)
+    assert divided.passed
+    assert any(part.name == "gathered weights" for part in divided.memory.parts)
+    uneven = inspect(base, "deepspeed.zero_stage=3", "batch.prompts_per_step=6", num_processes=4)
+    assert "set it to 4 or 8" in wrong(uneven)["processes"]
+    alone = inspect(base, num_processes=2)
+    assert "add deepspeed.zero_stage=1" in wrong(alone)["processes"]
 
 
 @pytest.mark.parametrize(

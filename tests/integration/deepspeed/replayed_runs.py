@@ -1,4 +1,4 @@
-"""Run as a script, by torchrun or alone: learns from the same dumped groups in several ways, one after another, and writes the ends as JSON.
+"""Run as a script, by torchrun or alone: learns from the same dumped groups in several ways and writes where each ends as JSON.
 
     replayed_runs.py CONFIG.yaml GROUPS RUNS [KEY=VALUE,KEY=VALUE … ] result.json
 
@@ -12,7 +12,7 @@ import os
 import sys
 from pathlib import Path
 
-from rlvr.config import DeepSpeedConfig, RunConfig
+from rlvr.config import RunConfig
 from rlvr.config_files import read_yaml, resolve
 from rlvr.distributed import joined_ranks
 from rlvr.run import train
@@ -21,7 +21,7 @@ from rlvr.run import train
 def main(config: str, groups: str, runs: str, *ways: str) -> None:
     *ways, result = ways
     exports = {}
-    with joined_ranks(DeepSpeedConfig()) as ranks:
+    with joined_ranks(resolve(RunConfig, read_yaml(Path(config)), ["deepspeed.zero_stage=0"]).config) as ranks:
         for number, way in enumerate(ways):
             name = f"way_{number}_of_{ranks.size}"
             settings = [f"rollouts.replay={groups}", f"runs_folder={runs}", f"name={name}", *way.split(",")]

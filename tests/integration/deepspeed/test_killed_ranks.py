@@ -1,4 +1,4 @@
-"""A rank that is killed or fails ends the job within seconds, with the reason said; resumed, the run ends where the uninterrupted one ends."""
+"""A rank that is killed or fails ends the job within seconds and says why; resumed, the run ends where the uninterrupted one ends."""
 
 from __future__ import annotations
 

@@ -60,7 +60,8 @@ def plain(tmp_path_factory: pytest.TempPathFactory, tiny_model_folder: Path) -> 
 
 def ends(plain: Path, tmp_path: Path, ways: list[str], num_processes: int) -> dict[str, Path]:
     result = tmp_path / "result.json"
-    arguments = [str(SCRIPT), str(plain / "config.yaml"), str(plain / "runs" / "small" / "groups"), str(tmp_path / "runs"), *ways, str(result)]
+    given = [plain / "config.yaml", plain / "runs" / "small" / "groups", tmp_path / "runs"]
+    arguments = [str(SCRIPT), *map(str, given), *ways, str(result)]
     command = torchrun(num_processes) if num_processes > 1 else [sys.executable]
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
     done = subprocess.run([*command, *arguments], env=environment, capture_output=True, text=True, timeout=400)
