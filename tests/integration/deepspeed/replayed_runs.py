@@ -2,7 +2,7 @@
 
     replayed_runs.py CONFIG.yaml GROUPS RUNS [KEY=VALUE,KEY=VALUE … ] result.json
 
-Each argument between is one way: settings that are laid over the configuration.
+Each argument between is one way: settings that are laid over the configuration. The processes share sequences in all as in the first.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from rlvr.run import train
 def main(config: str, groups: str, runs: str, *ways: str) -> None:
     *ways, result = ways
     exports = {}
-    with joined_ranks(resolve(RunConfig, read_yaml(Path(config)), ["deepspeed.zero_stage=0"]).config) as ranks:
+    with joined_ranks(resolve(RunConfig, read_yaml(Path(config)), ways[0].split(",")).config) as ranks:
         for number, way in enumerate(ways):
             name = f"way_{number}_of_{ranks.size}"
             settings = [f"rollouts.replay={groups}", f"runs_folder={runs}", f"name={name}", *way.split(",")]

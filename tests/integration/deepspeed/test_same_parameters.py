@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -14,6 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 from rlvr.config_files import write_yaml
+from rlvr.policy.state_files import read_state
 from rlvr.run import train
 from tests.conftest import REPOSITORY
 from tests.integration.deepspeed.launching import torchrun
@@ -35,6 +37,8 @@ LAYOUTS = [
     "deepspeed.zero_stage=3,deepspeed.offload_optimizer=true,deepspeed.offload_parameters=true,model.gradient_checkpointing=true",
     "deepspeed.zero_stage=0,deepspeed.offload_reference=true,model.offload_activations=true",
 ]
+SHARED_SEQUENCES = [f"deepspeed.sequence_parallel_size=2,{way}" for way in (STAGES[1], STAGES[3], LAYOUTS[0])]
+LORA = "model.lora.rank=4,algorithm.kl.coefficient=0.05"
 
 
 @pytest.fixture(scope="module")
@@ -55,10 +59,12 @@ def plain(tmp_path_factory: pytest.TempPathFactory, tiny_model_folder: Path) -> 
     )
     write_yaml(config.model_copy(update={"rollouts": config.rollouts.model_copy(update={"dump": False})}), folder / "config.yaml")
     train(config)
+    shutil.copytree(tiny_model_folder, folder / "start")
     return folder
 
 
 def ends(plain: Path, tmp_path: Path, ways: list[str], num_processes: int) -> dict[str, Path]:
+    tmp_path.mkdir(exist_ok=True)
     result = tmp_path / "result.json"
     given = [plain / "config.yaml", plain / "runs" / "small" / "groups", tmp_path / "runs"]
     arguments = [str(SCRIPT), *map(str, given), *ways, str(result)]
@@ -77,7 +83,11 @@ def distance(one: Path, other: Path) -> float:
     return float(torch.sqrt(difference / sum(ours[name].double().square().sum() for name in ours)))
 
 
-@pytest.mark.parametrize(("num_processes", "ways"), [(1, STAGES), (2, STAGES + LAYOUTS)], ids=["one process", "two processes"])
+@pytest.mark.parametrize(
+    ("num_processes", "ways"),
+    [(1, STAGES), (2, STAGES + LAYOUTS), (2, SHARED_SEQUENCES)],
+    ids=["one process", "two processes", "two that share sequences"],
+)
 def test_every_division_of_the_work_ends_at_the_parameters_of_plain_torch(plain, tmp_path, num_processes, ways):
     end = plain / "runs" / "small" / "checkpoints" / "step_000010" / "export"
     # Ten steps go a long way from the start: 1e-5 is not met by standing still.
@@ -85,3 +95,27 @@ def test_every_division_of_the_work_ends_at_the_parameters_of_plain_torch(plain,
     distances = {way: distance(end, export) for way, export in exports.items()}
     print(json.dumps(distances, indent=1))
     assert all(found < 1e-5 for found in distances.values()), distances
+
+
+def test_adapters_end_alike_too_and_their_base_stays(plain, tmp_path):
+    """The base is the reference, divided with the rest in stage 3; adapters' dropout is off, since each process draws its own."""
+    ways = [f"deepspeed.zero_stage={stage},{LORA}" for stage in (0, 2, 3)]
+    alone = ends(plain, tmp_path / "alone", [f"deepspeed=null,{LORA}"], 1)
+    exports = ends(plain, tmp_path / "two", ways, 2)
+    distances = {way: distance(*alone.values(), export) for way, export in exports.items()}
+    print(json.dumps(distances, indent=1))
+    assert all(found < 1e-5 for found in distances.values()), distances
+
+
+def test_bfloat16_weights_learn_in_float32(plain, tmp_path):
+    """A learning rate of 1e-5 moves weights by less than bfloat16 can tell; the optimizer's float32 weights keep it."""
+    settings = "model.weights_dtype=bfloat16,model.dtype=bfloat16,optimizer.learning_rate=1e-5"
+    exports = list(ends(plain, tmp_path, [f"deepspeed.zero_stage={stage},{settings}" for stage in (1, 2, 3)], 2).values())
+    kept = [read_state(export.parent / "policy").weights for export in exports]
+    start = load_file(plain / "start" / "model.safetensors")
+    for state in kept:
+        name = "model.layers.0.mlp.up_proj.weight"
+        moved = (state[name] - start[name].bfloat16().float()).abs()
+        assert state[name].dtype == torch.float32
+        assert 0 < moved.median() < 2e-4
+    assert all(distance(exports[0], export) < 2e-4 for export in exports)
