@@ -65,7 +65,7 @@ def plan_microbatches(
     units = prompt_units(samples, max_tokens=tokens_per_microbatch, share_prompts=share_prompts)
     units.sort(key=lambda unit: (-unit.longest, unit.rows[0]))
     total = sum(unit.tokens for unit in units)
-    num_microbatches = max(min_microbatches, -(-total // tokens_per_microbatch))
+    num_microbatches = max(1, min_microbatches, -(-total // tokens_per_microbatch))
     target = total / num_microbatches
     plan: list[list[int]] = []
     filled = 0

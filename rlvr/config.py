@@ -23,6 +23,8 @@ class LoraConfig(Settings):
     alpha: float = Field(32.0, gt=0)
     dropout: float = Field(0.0, ge=0, lt=1)
     target_modules: list[str] | Literal["all-linear"] = "all-linear"
+    quantization: Literal["none", "nf4"] = "none"
+    """nf4: keep the frozen projections of the layers in 4 bits (QLoRA, arXiv:2305.14314); on one process, with the extra bitsandbytes."""
 
 
 class ModelConfig(Settings):
@@ -41,6 +43,8 @@ class ModelConfig(Settings):
     attention: Literal["auto", "packed", "padded"] = "auto"
     """packed: no work on padding, one copy of a shared prompt. padded: the model's own attention on padded rows, for models without
     attention backends. auto: packed if a check at start agrees with the model's own attention, padded otherwise."""
+    kernels: Literal["own", "liger"] = "own"
+    """liger: norms, rotations and MLPs by Liger's kernels, on a GPU, once they agree with the model's own on a probe."""
     gradient_checkpointing: bool = False
     """Keep each layer's input only and compute the rest again in the backward: a third more work, a fraction of the memory."""
     offload_activations: bool = False
@@ -52,6 +56,8 @@ class ModelConfig(Settings):
 class OptimizerConfig(Settings):
     """AdamW with warm-up and a schedule."""
 
+    kind: Literal["adamw", "adamw_8bit"] = "adamw"
+    """adamw_8bit keeps its moments in 8 bits, a quarter of the memory; on one process, with the extra bitsandbytes."""
     learning_rate: float = Field(1e-6, gt=0)
     warmup_steps: int = Field(0, ge=0)
     schedule: Literal["constant", "linear", "cosine"] = "constant"

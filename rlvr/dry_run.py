@@ -153,6 +153,8 @@ def workload(config: RunConfig | SftConfig, model: InspectedModel, num_processes
         gradient_checkpointing=config.model.gradient_checkpointing,
         max_plain_area=0 if cuda else PLAIN_MAX_AREA,
         decode_rows=rows,
+        quantized=config.model.lora is not None and config.model.lora.quantization != "none",
+        eight_bit_moments=config.optimizer.kind == "adamw_8bit",
         offloads_activations=cuda and config.model.offload_activations,
         fused_decoder=not cuda and config.deepspeed is None and _is_plain(config.model),
         division=_division(config.deepspeed, num_processes, cuda),

@@ -15,6 +15,7 @@ FLOAT32 = 4
 CHUNK_COPIES = 3  # A chunk's logits in float32, their softmax or gradient, and its copy in the compute type.
 ADAM_MOMENTS = 2
 FUSED_COPIES = 0.8  # Query, key, value, gate and up projections with the norms' weights multiplied in, queries' and keys' once more.
+PACKED_BYTES = 0.5 + 4 / 64  # Four bits and a float32 scale for each 64 numbers.
 MAX_GATHERED = 10**9  # DeepSpeed's stage3_max_live_parameters.
 BUCKET_ELEMENTS = 1 << 26  # rlvr.policy.deepspeed_policy.BUCKET_ELEMENTS.
 DECODE_COPIES = 3  # Logits of the decoded rows in the compute type, in float32, and their log-softmax.
@@ -68,6 +69,9 @@ class Workload:
     """Whether vLLM lives in this process, with weights of its own."""
     fused_decoder: bool = False
     """Whether the decoder runs hand-written, as it does in training on a CPU; it keeps less."""
+    quantized: bool = False
+    """Whether the matrices, frozen, are in 4 bits."""
+    eight_bit_moments: bool = False
     offloads_activations: bool = False
     """Whether what a backward needs is kept in the host's memory, on a GPU."""
     division: Division | None = None
@@ -115,7 +119,7 @@ def forecast(shape: ModelShape, work: Workload) -> MemoryForecast:
                 "decoding logits", "decoding", DECODE_COPIES * work.decode_rows * shape.vocabulary * FLOAT32, "3 x rows x vocabulary"
             ),
         ]
-        if work.division is not None and work.division.stage == 3:
+        if work.quantized or (work.division is not None and work.division.stage == 3):
             whole = shape.num_parameters * work.weight_bytes
             parts.append(MemoryPart("whole copy to sample from", "always", whole, "parameters x weight bytes"))
     return MemoryForecast(tuple(part for part in parts if part.num_bytes))
@@ -127,14 +131,17 @@ def _state_parts(shape: ModelShape, work: Workload) -> list[MemoryPart]:
     ranks = division.num_ranks
     weights_shared = ranks if division.stage == 3 else 1
     weight_bytes = shape.num_parameters * work.weight_bytes // weights_shared
+    if work.quantized:
+        packed = round(PACKED_BYTES * shape.num_matrix_parameters)
+        weight_bytes = (shape.num_parameters - shape.num_matrix_parameters) * work.weight_bytes + packed
     by = f" / {ranks} ranks"
     where = "" if weights_shared == 1 else by
     parts = [MemoryPart("weights", "always", 0 if division.offloads_parameters else weight_bytes, f"parameters x weight bytes{where}")]
     if work.keeps_reference:
         parts.append(MemoryPart("frozen reference", "always", weight_bytes, f"parameters x weight bytes{where}"))
     if division.stage == 0:
-        moments = ADAM_MOMENTS * work.num_trainable * work.weight_bytes
-        return [*parts, MemoryPart("optimizer", "always", moments, "2 moments x trained parameters x weight bytes")]
+        moments = ADAM_MOMENTS * work.num_trainable * (1 if work.eight_bit_moments else work.weight_bytes)
+        return [*parts, MemoryPart("optimizer", "always", moments, "2 moments x trained parameters x weight bytes, or 1")]
     share = 0 if division.offloads_optimizer else work.num_trainable * FLOAT32 // ranks
     parts.append(MemoryPart("optimizer", "always", ADAM_MOMENTS * share, f"2 moments x trained parameters x 4{by}"))
     parts.append(MemoryPart("float32 weights of the optimizer", "always", share, f"trained parameters x 4{by}"))

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import copy
 import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 
@@ -20,14 +18,11 @@ from rlvr.engines.protocol import Engine, EngineSetting, decoding_dtype
 from rlvr.errors import ConfigError
 from rlvr.policy.deepspeed_policy import DeepSpeedPolicy
 from rlvr.policy.loading import LoadedModel, load_model
-from rlvr.policy.packed_policy import PackedPolicy, frozen_copy
+from rlvr.policy.packed_policy import PackedPolicy, whole_copy
 from rlvr.policy.torch_policy import TorchPolicy
 from rlvr.registries import ENGINES
 from rlvr.types import Sampling
 from rlvr.weight_sync import Probe, PushedWeights, SharedModule, WeightSync, default_tolerance
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +79,9 @@ async def open_session(
     with ComputeThread(num_threads=num_threads) as compute:
         loaded = await compute.run(load_model, model, seed=seed)
         own_folder = run_folder if ranks.size == 1 else run_folder / f"rank_{ranks.rank:05d}"
-        divided = deepspeed is not None and deepspeed.zero_stage == 3
-        sampled_from = await compute.run(_copy_to_sample_from, loaded) if divided and engine.name == "transformers" else loaded.model
+        # Weights that are divided, or packed, cannot be sampled from as they are.
+        own_copy = loaded.is_quantized or (deepspeed is not None and deepspeed.zero_stage == 3)
+        sampled_from = await compute.run(whole_copy, loaded) if own_copy and engine.name == "transformers" else loaded.model
         build = TorchPolicy if deepspeed is None else partial(DeepSpeedPolicy, config=deepspeed, ranks=ranks)
         policy = await compute.run(
             build,
@@ -110,7 +106,7 @@ async def open_session(
             compute_dtype=loaded.compute_dtype,
             max_sequence_tokens=max_sequence_tokens,
             run_folder=own_folder,
-            shares_weights=not divided,
+            shares_weights=not own_copy,
             tell=tell,
         )
         sampler: Engine = await ENGINES.get(engine.name).open(setting)
@@ -173,13 +169,6 @@ def _sync_of(ranks: Ranks, config: WeightSyncConfig) -> WeightSyncConfig:
     if config.folder is None:
         return config
     return config.model_copy(update={"folder": str(Path(config.folder) / f"rank_{ranks.rank:05d}")})
-
-
-def _copy_to_sample_from(loaded: LoadedModel) -> PreTrainedModel:
-    """Return a whole copy, adapters merged, of a model whose weights are about to be divided among processes."""
-    if loaded.peft_model is None:
-        return frozen_copy(loaded.model)
-    return copy.deepcopy(loaded.peft_model).merge_and_unload().eval().requires_grad_(False)
 
 
 def sync_tolerance(session: Session, config: RunConfig) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -84,6 +85,21 @@ def verified_fused_decoder(model: nn.Module) -> FusedDecoder | None:
         with fused.converted_weights(torch.float32):
             difference = _head_logprobs(model, fused.hidden_states(microbatch, plan), microbatch) - own
     return fused if difference.abs().max().item() < TOLERANCE else None
+
+
+def with_same_logprobs(model: nn.Module, change: Callable[[nn.Module], None], setting: str) -> None:
+    """Change how a model computes, and look whether it still says the same.
+
+    Raises: ConfigError: it does not.
+    """
+    samples = probe_samples(model.config.get_text_config().vocab_size)
+    before = _own_logprobs(model, samples)
+    change(model)
+    difference = (_own_logprobs(model, samples) - before).abs().max().item()
+    if not difference < TOLERANCE:
+        raise ConfigError(
+            f"{setting}: log-probs of {type(model).__name__} differ by {difference:.2g} nats from the model's own; leave it out"
+        )
 
 
 def probe_samples(vocab_size: int) -> list[TrainSample]:

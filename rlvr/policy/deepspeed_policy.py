@@ -68,6 +68,10 @@ class DeepSpeedPolicy(PackedPolicy):
         seed: int = 0,
     ) -> None:
         """`reference`: whether to keep one; for the others see `PackedPolicy`."""
+        if optimizer.kind != "adamw":
+            raise ConfigError(f"optimizer.kind={optimizer.kind} does not go with deepspeed: set adamw, whose state is divided instead")
+        if loaded.is_quantized:
+            raise ConfigError("model.lora.quantization=nf4 does not go with deepspeed: set it to none")
         self._config = config
         self._ranks = ranks
         self._shards_weights = config.zero_stage == 3

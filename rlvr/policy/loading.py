@@ -11,9 +11,11 @@ from torch import nn
 
 from rlvr.errors import ConfigError, MissingExtra
 from rlvr.logprobs import OutputHead
-from rlvr.policy.attention_check import choose_attention, verified_fused_decoder
+from rlvr.policy.attention_check import choose_attention, verified_fused_decoder, with_same_logprobs
 from rlvr.policy.forward import output_head
 from rlvr.policy.fused_decoder import FusedDecoder
+from rlvr.policy.liger import use_liger
+from rlvr.policy.quantization import is_quantized, quantize
 from rlvr.policy.seeded import seeded
 from rlvr.seeding import derive_seed
 
@@ -39,6 +41,11 @@ class LoadedModel:
     peft_model: nn.Module | None = None
     fused: FusedDecoder | None = None
     offload_activations: bool = False
+
+    @property
+    def is_quantized(self) -> bool:
+        """Whether some of its frozen weights are packed in 4 bits."""
+        return any(is_quantized(parameter) for parameter in self.model.parameters())
 
     @property
     def decoder(self) -> nn.Module:
@@ -92,6 +99,8 @@ def prepare_model(
     """Settle types, attention and adapters of a model that is already in memory."""
     device = device or _device(config.device)
     model = model.to(device=device, dtype=torch.float32).eval()
+    if config.kernels == "liger":
+        with_same_logprobs(model, use_liger, "model.kernels=liger")
     attention = choose_attention(model, config.attention)
     generic = (
         device.type != "cpu"
@@ -103,10 +112,12 @@ def prepare_model(
     fused = None if generic or attention == "padded" else verified_fused_decoder(model)
     if config.weights_dtype == "bfloat16":
         model.to(torch.bfloat16)
+    dtype = compute_dtype(config.dtype, device)
+    if config.lora is not None and config.lora.quantization == "nf4":
+        quantize(model, dtype)
     peft_model = None if config.lora is None else _with_adapters(model, config.lora, seed)
     if config.gradient_checkpointing:
         _checkpoint_layers(model)
-    dtype = compute_dtype(config.dtype, device)
     return LoadedModel(model, tokenizer, device, dtype, attention, peft_model, fused, config.offload_activations)
 
 

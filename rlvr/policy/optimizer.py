@@ -6,19 +6,35 @@ import math
 from typing import TYPE_CHECKING
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+
+from rlvr.errors import MissingExtra
 
 if TYPE_CHECKING:
     from rlvr.config import OptimizerConfig
 
 
-def build_optimizer(parameters: list[nn.Parameter], config: OptimizerConfig) -> torch.optim.AdamW:
-    """Decay matrices only: pulling norms and biases towards zero fights their purpose."""
+def build_optimizer(parameters: list[nn.Parameter], config: OptimizerConfig) -> torch.optim.Optimizer:
+    """Decay matrices only: pulling norms and biases towards zero fights their purpose.
+
+    Raises: MissingExtra: `adamw_8bit` without bitsandbytes.
+    """
     groups = [
         {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": config.weight_decay},
         {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
     ]
+    if config.kind == "adamw_8bit":
+        try:
+            from bitsandbytes.optim import AdamW8bit
+        except ImportError as error:
+            raise MissingExtra("optimizer.kind=adamw_8bit needs the extra: pip install 'rlvr[bitsandbytes]'") from error
+        return AdamW8bit(groups, lr=config.learning_rate, betas=config.betas, eps=config.eps)
     return torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.betas, eps=config.eps, fused=True)
+
+
+def step_count(kind: str, steps: int, parameter: nn.Parameter) -> Tensor | int:
+    """How an optimizer of this kind notes down how often it has stepped."""
+    return steps if kind == "adamw_8bit" else torch.tensor(float(steps), device=parameter.device)
 
 
 def learning_rate(config: OptimizerConfig, step: int, num_steps: int) -> float:

@@ -22,6 +22,7 @@ from rlvr.batching import build_microbatch, plan_microbatches
 from rlvr.policy.allocator import keep_freed_memory
 from rlvr.policy.loading import LoadedModel
 from rlvr.policy.protocol import Objective
+from rlvr.policy.quantization import dequantized, is_quantized
 from rlvr.policy.scoring import Scorer, on_rows
 from rlvr.policy.seeded import seeded
 from rlvr.seeding import derive_seed
@@ -190,13 +191,13 @@ def plain_weights(
     """
     layers = {name: module for name, module in model.named_modules() if hasattr(module, "get_delta_weight")}
     for name, tensor in model.state_dict(keep_vars=True).items():
-        if ".lora_" in name:
+        if ".lora_" in name or ".weight." in name:  # Adapters; what belongs to weights in 4 bits.
             continue
         owner, _, leaf = name.rpartition(".base_layer.")
         layer = layers[owner] if owner in layers and leaf == "weight" else None
         adapters = [] if layer is None else [p for n, p in layer.named_parameters() if "lora_" in n]
         with whole([tensor, *adapters]):
-            merged = tensor.detach()
+            merged = dequantized(tensor) if is_quantized(tensor) else tensor.detach()
             for adapter in layer.active_adapters if layer is not None else ():
                 merged = merged + layer.get_delta_weight(adapter).detach().to(merged.dtype)
             yield (f"{owner}.{leaf}" if owner else name), merged
@@ -205,6 +206,19 @@ def plain_weights(
 def frozen_copy(model: nn.Module) -> nn.Module:
     """Return what stays as the model is now."""
     return copy.deepcopy(model).eval().requires_grad_(False)
+
+
+def whole_copy(loaded: LoadedModel) -> nn.Module:
+    """Return a copy that can be sampled from, adapters merged, numbers in the place of packed weights."""
+    if loaded.is_quantized:
+        config = copy.deepcopy(loaded.model.config)
+        plain = type(loaded.model)(config)
+        plain.load_state_dict({name: tensor.clone() for name, tensor in plain_weights(loaded.model)})
+        plain.generation_config = loaded.model.generation_config
+        return plain.to(loaded.device).eval().requires_grad_(False)
+    if loaded.peft_model is not None:
+        return copy.deepcopy(loaded.peft_model).merge_and_unload().eval().requires_grad_(False)
+    return frozen_copy(loaded.model)
 
 
 def _plain_model(model: nn.Module, state: dict[str, Tensor]) -> nn.Module:

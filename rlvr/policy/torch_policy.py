@@ -11,9 +11,10 @@ from torch import Tensor, nn
 
 from rlvr.policy.fused_decoder import FusedDecoder
 from rlvr.policy.loading import LoadedModel
-from rlvr.policy.optimizer import build_optimizer, learning_rate
+from rlvr.policy.optimizer import build_optimizer, learning_rate, step_count
 from rlvr.policy.packed_policy import PackedPolicy, frozen_copy
 from rlvr.policy.protocol import Term, UpdateResult
+from rlvr.policy.quantization import is_quantized
 from rlvr.policy.scoring import Scorer
 from rlvr.policy.state_files import PolicyState, read_state, unreadable, write_state
 from rlvr.policy.statistics import Statistics
@@ -48,6 +49,11 @@ class TorchPolicy(PackedPolicy):
             seed=seed,
         )
         self._trained = {name: p for name, p in loaded.model.named_parameters() if p.requires_grad}
+        # What is packed in 4 bits stays as it is loaded.
+        quantized = {name for name, p in loaded.model.named_parameters() if is_quantized(p)}
+        self._packed = {
+            name for name in loaded.model.state_dict() if name in quantized or name.partition(".weight.")[0] + ".weight" in quantized
+        }
         self._optimizer = build_optimizer(list(self._trained.values()), optimizer)
 
     def update(self, *terms: Term) -> UpdateResult:
@@ -91,17 +97,19 @@ class TorchPolicy(PackedPolicy):
             for name, parameter in self._trained.items()
             if parameter in self._optimizer.state
         }
-        write_state(folder, PolicyState(self.version, self.model.state_dict(), moments))
+        write_state(folder, PolicyState(self.version, {n: t for n, t in self.model.state_dict().items() if n not in self._packed}, moments))
 
     def load(self, folder: Path) -> None:
         """Take over what any policy of the same model saved."""
         state = read_state(folder)
         try:
-            self.model.load_state_dict(state.weights)
+            found = self.model.load_state_dict(state.weights, strict=False)
+            if found.unexpected_keys or set(found.missing_keys) - self._packed:
+                raise ValueError(f"other parameters than the model's: {[*found.unexpected_keys, *found.missing_keys][0]}, …")
             for name, parameter in self._trained.items():
                 if state.version:
                     moments = {key: value.to(parameter.device, copy=True) for key, value in state.moments[name].items()}
-                    step = torch.tensor(float(state.version), device=parameter.device if parameter.is_cuda else "cpu")
+                    step = step_count(self._optimizer_config.kind, state.version, parameter)
                     self._optimizer.state[parameter] = {"step": step, **moments}
         except (RuntimeError, ValueError, KeyError) as error:
             raise unreadable(folder, error) from error

@@ -27,6 +27,8 @@ RECIPES = sorted((REPOSITORY / "recipes").glob("*.py"))
 COMMANDS = typer.main.get_command(app)
 # What shows the grammar rather than a command: alternatives, capitals for what is to be filled in, a command's bare name in a sentence.
 GRAMMAR = re.compile(r"\bkey=value\b|\||\bNAME\b|\bRUN\b|\bFILE\.py\b|…| KIND|^rlvr( (?!doctor)[a-z]+| --help)?$")
+LAUNCHED = re.compile(r"^(torchrun|deepspeed) .*(-m|--module) rlvr ")
+"""What starts several processes."""
 
 
 def command_lines() -> Iterator[tuple[str, str]]:
@@ -35,8 +37,9 @@ def command_lines() -> Iterator[tuple[str, str]]:
         blocks = re.findall(r"^ *```[a-z]*\n(.*?)^ *```", text, re.DOTALL | re.MULTILINE)
         inline = re.findall(r"`(rlvr [^`]+)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
         for line in [*"\n".join(blocks).splitlines(), *(" ".join(code.split()) for code in inline)]:
-            if line.strip().startswith("rlvr ") and not GRAMMAR.search(line.strip()):
-                yield page.name, line.strip()
+            command = LAUNCHED.sub("rlvr ", line.strip())
+            if command.startswith("rlvr ") and not GRAMMAR.search(command):
+                yield page.name, command
     for command in ("train", "sft", "serve", "rollout", "verify", "audit", "show", "list", "doctor"):
         shown = COMMANDS.commands[command].help or ""
         yield from (("--help", line) for line in map(str.strip, shown.splitlines()) if line.startswith("rlvr "))
@@ -51,7 +54,9 @@ LINES = sorted(set(command_lines()))
 
 
 def test_the_documentation_has_commands_to_check() -> None:
-    assert {"README.md", "command-line.md", "configuration.md", "recipes.md", "--help", "math_dapo.py"} <= {page for page, _ in LINES}
+    assert {"README.md", "command-line.md", "configuration.md", "recipes.md", "scaling.md", "--help", "math_dapo.py"} <= {
+        page for page, _ in LINES
+    }
     assert len(LINES) >= 25
 
 

@@ -7,16 +7,19 @@ import math
 
 import pytest
 import torch
+import transformers as hf
 
 from rlvr.batch import MiniBatch, Totals
 from rlvr.config import LoraConfig, ModelConfig, OptimizerConfig
 from rlvr.errors import CheckpointError, ConfigError
 from rlvr.policy.loading import load_model, prepare_model
 from rlvr.policy.optimizer import learning_rate
+from rlvr.policy.packed_policy import whole_copy
 from rlvr.policy.protocol import Term
+from rlvr.policy.state_files import read_state
 from rlvr.policy.torch_policy import TorchPolicy
 from rlvr.supervised import Demonstrations
-from tests.unit.policy_models import Surrogate, build, build_eager, gradients, load, make_policy, make_samples, minibatch
+from tests.unit.policy_models import VOCABULARY, Surrogate, build, build_eager, gradients, load, make_policy, make_samples, minibatch
 
 FAMILIES = ["qwen2", "qwen2_untied", "qwen3", "llama", "mistral_window", "gemma2", "gpt2"]
 
@@ -122,8 +125,9 @@ def test_a_gradient_that_is_not_finite_is_reported_and_not_stepped_on():
     assert all(torch.equal(before[name], tensor) for name, tensor in policy.weights())
 
 
-def test_a_saved_policy_goes_on_bit_identically(tmp_path):
-    optimizer = OptimizerConfig(learning_rate=1e-3, warmup_steps=2, schedule="cosine", weight_decay=0.1)
+@pytest.mark.parametrize("kind", ["adamw", "adamw_8bit"])
+def test_a_saved_policy_goes_on_bit_identically(tmp_path, kind):
+    optimizer = OptimizerConfig(kind=kind, learning_rate=1e-3, warmup_steps=2, schedule="cosine", weight_decay=0.1)
     steps = [minibatch(make_samples(seed=seed)) for seed in range(4)]
     policy = make_policy(optimizer=optimizer, num_steps=4, dtype="bfloat16")
     for packed in steps[:2]:
@@ -135,6 +139,69 @@ def test_a_saved_policy_goes_on_bit_identically(tmp_path):
     assert [resumed.update(Term(packed, Surrogate())) for packed in steps[2:]] == expected
     assert resumed.version == policy.version == 4
     assert all(torch.equal(ours, theirs) for (_, ours), (_, theirs) in zip(resumed.weights(), policy.weights(), strict=True))
+
+
+def test_moments_in_8_bits_take_a_quarter_and_learn_alike(tmp_path):
+    def moments_and_losses(kind):
+        optimizer = OptimizerConfig(kind=kind, learning_rate=1e-3)
+        policy = TorchPolicy(prepare_model(large_enough(), None, ModelConfig(path="x", dtype="float32", device="cpu")), optimizer=optimizer)
+        packed = minibatch(make_samples())
+        losses = [policy.update(Term(packed, Surrogate())).loss for _ in range(8)]
+        policy.save(tmp_path / kind)
+        state = read_state(tmp_path / kind)
+        of_matrix = state.moments["model.layers.0.mlp.up_proj.weight"]
+        return sum(tensor.nbytes for tensor in of_matrix.values() if tensor.numel() > 256), losses
+
+    plain_bytes, plain = moments_and_losses("adamw")
+    small_bytes, small = moments_and_losses("adamw_8bit")
+    assert small_bytes < 0.27 * plain_bytes
+    # What eight steps won, within a tenth.
+    assert abs((small[-1] - small[0]) / (plain[-1] - plain[0]) - 1) < 0.1
+
+
+def test_adapters_learn_over_a_base_in_4_bits_which_exports_as_numbers(tmp_path):
+    lora = LoraConfig(rank=4, quantization="nf4")
+    packed = minibatch(make_samples())
+    optimizer = OptimizerConfig(learning_rate=1e-2)
+    loaded = load("qwen2", lora=lora)
+    policy = TorchPolicy(loaded, optimizer=optimizer)
+    losses = [policy.update(Term(packed, Surrogate())).loss for _ in range(4)]
+    assert losses[-1] < losses[0]
+    ids = torch.tensor([make_samples()[0].token_ids])
+    with torch.no_grad():
+        # The exported names and numbers make a plain model that says the same.
+        assert {name for name, _ in policy.weights()} == set(build("qwen2").state_dict())
+        torch.testing.assert_close(whole_copy(loaded)(ids).logits, loaded.model(ids).logits, atol=1e-4, rtol=0)
+        # Four bits are not the numbers themselves.
+        assert (build("qwen2")(ids).logits - loaded.model(ids).logits).abs().max() > 1e-3
+    policy.save(tmp_path)
+    assert not any("base_layer.weight" in name for name in read_state(tmp_path).weights)
+    resumed = TorchPolicy(load("qwen2", lora=lora), optimizer=optimizer)
+    resumed.load(tmp_path)
+    assert resumed.update(Term(packed, Surrogate())) == policy.update(Term(packed, Surrogate()))
+
+
+def large_enough():
+    """Matrices of more than 4096 numbers: smaller ones stay in 32 bits."""
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 1, "num_attention_heads": 4, "num_key_value_heads": 2}
+    return hf.LlamaForCausalLM(hf.LlamaConfig(vocab_size=VOCABULARY, **sizes)).eval()
+
+
+def test_liger_is_refused_where_there_is_no_gpu():
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU here")
+    with pytest.raises(ConfigError, match="model.kernels=liger needs a GPU"):
+        load("llama", kernels="liger")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="Liger's kernels need a GPU")
+@pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3"])
+def test_liger_gives_the_logprobs_and_gradients_of_the_models_own_modules(family):
+    packed = minibatch(make_samples())
+    found = {kernels: gradients(make_policy(family, kernels=kernels, device="cuda"), packed) for kernels in ("own", "liger")}
+    for name, gradient in found["own"].items():
+        torch.testing.assert_close(found["liger"][name], gradient, atol=1e-5, rtol=1e-4)
 
 
 def test_a_cut_off_state_file_is_a_checkpoint_error(tmp_path):

@@ -79,11 +79,14 @@ def test_groups_may_be_stale_up_to_the_bound_and_are_corrected(tmp_path, tiny_mo
     assert any(row["policy/correction_weight"] != 1.0 for row in rows)
 
 
-def test_adapters_learn_and_export_a_plain_model(tmp_path, tiny_model_folder):
+@pytest.mark.parametrize("quantization", ["none", "nf4"])
+def test_adapters_learn_and_export_a_plain_model(tmp_path, tiny_model_folder, quantization):
     from transformers import AutoModelForCausalLM
 
     algorithm = {"name": "grpo", "kl": {"coefficient": 0.04}}
-    result = train(small_run(tmp_path, tiny_model_folder, num_steps=2, model={"lora": {"rank": 4}}, algorithm=algorithm))
+    result = train(
+        small_run(tmp_path, tiny_model_folder, num_steps=2, model={"lora": {"rank": 4, "quantization": quantization}}, algorithm=algorithm)
+    )
     plain = AutoModelForCausalLM.from_pretrained(result.export)
     assert not any("lora" in name for name, _ in plain.named_parameters())
     before = AutoModelForCausalLM.from_pretrained(tiny_model_folder).state_dict()
