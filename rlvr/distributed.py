@@ -106,11 +106,6 @@ ALONE = Ranks()
 _current = ALONE
 
 
-def current_ranks() -> Ranks:
-    """The ranks this process belongs to: those of `joined_ranks`, or itself alone."""
-    return _current
-
-
 def check_division(config: RunConfig | SftConfig, num_processes: int) -> None:
     """Raises: ConfigError: so many processes cannot share the run evenly."""
     if config.deepspeed is None:
@@ -165,8 +160,9 @@ def joined_ranks(config: RunConfig | SftConfig) -> Iterator[Ranks]:
     if config.deepspeed is None:
         yield ALONE
         return
-    _join(size)
-    group = dist.new_group(backend="gloo", timeout=timedelta(minutes=config.deepspeed.timeout_minutes))
+    patience = timedelta(minutes=config.deepspeed.timeout_minutes)
+    _join(size, patience)
+    group = dist.new_group(backend="gloo", timeout=patience)
     ranks = Ranks(dist.get_rank(), size, group, config.deepspeed.sequence_parallel_size)
     with Lifeline.tie(ranks.rank, size, ranks.everyones), _as(ranks):
         yield ranks
@@ -174,17 +170,18 @@ def joined_ranks(config: RunConfig | SftConfig) -> Iterator[Ranks]:
         dist.destroy_process_group()
 
 
-def _join(size: int) -> None:
-    device = int(os.environ.get("LOCAL_RANK", "0"))
+def _join(size: int, patience: timedelta) -> None:
+    """Make the process group in which gradients move; each of its collectives waits for `patience`."""
     if torch.cuda.is_available():
-        torch.cuda.set_device(device)
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     if "RANK" not in os.environ:
-        dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
         os.environ["LOCAL_RANK"] = "0"  # DeepSpeed looks for it.
+        dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
         return
     try:
-        dist.init_process_group(backend, timeout=RENDEZVOUS)
+        store, rank, size = next(dist.rendezvous("env://", timeout=RENDEZVOUS))
+        dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=patience)
     except (ValueError, RuntimeError) as error:
         raise ConfigError(
             f"rank {os.environ['RANK']} of {size} cannot join the others ({str(error).splitlines()[0]}): start all of them with torchrun "

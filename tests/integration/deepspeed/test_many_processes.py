@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -46,9 +48,13 @@ def prepare(config, folder):
 """
 
 
-def run(*arguments: str | Path) -> str:
-    environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
-    command = [*torchrun(2), "-m", "rlvr", *map(str, arguments)]
+DEEPSPEED = [str(Path(sys.executable).with_name("deepspeed")), "--no_local_rank", "--num_accelerators=2", "--module"]
+
+
+def run(*arguments: str | Path, launcher: Sequence[str] = (*torchrun(2), "-m")) -> str:
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu", "PATH": path}
+    command = [*launcher, "rlvr", *map(str, arguments)]
     done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-6000:]
     return done.stdout
@@ -85,7 +91,8 @@ def test_each_process_brings_a_vllm_of_its_own_to_weights_that_are_divided(tmp_p
 def test_one_process_prepares_and_all_train_on_what_it_made(tmp_path, tiny_model_folder):
     write_yaml(small_run(tmp_path, tiny_model_folder, num_steps=2, held_out={"every": 0}), tmp_path / "settings.yaml")
     (tmp_path / "prepared.py").write_text(RECIPE.format(settings=str(tmp_path / "settings.yaml")))
-    printed = run("train", tmp_path / "prepared.py", "name=two", "deepspeed.zero_stage=1")
+    # By DeepSpeed's own launcher, which otherwise gives each process an option that it does not know.
+    printed = run("train", tmp_path / "prepared.py", "name=two", "deepspeed.zero_stage=1", launcher=DEEPSPEED)
     assert printed.count("held-out accuracy") == 1
     assert (tmp_path / "runs" / "two-preparation" / "rows.jsonl").exists()
 
