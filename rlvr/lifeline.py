@@ -28,6 +28,7 @@ FAREWELL_SECONDS = 5.0
 KEEPALIVE = {"TCP_KEEPIDLE": 5, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}
 """A machine that is lost says nothing; its connections are given up after 20 s."""
 ECHO_SECONDS = 1.0
+"""How long one waits for another to say what it knows better."""
 LOST = "was killed, or its machine was lost"
 
 
@@ -148,8 +149,11 @@ class _Other:
         if said is not None and said.get("done"):
             self._ended.set()
             return
-        # The main rank has said it to the person, unless it is what was lost.
-        _end(None if said is not None else f"rank 0 {LOST}; rank {self._rank} ends with it")
+        if said is None:
+            _end(f"rank 0 {LOST}; rank {self._rank} ends with it")
+        # The main rank says it to the person; a launcher that sees this one end may not leave it the time.
+        time.sleep(ECHO_SECONDS)
+        _end(None)
 
     def failed(self, words: str) -> None:
         _write(self._connection, {"failed": words})

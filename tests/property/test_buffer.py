@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlvr.errors import NoLearningSignal, TooManyVerifierFailures
-from rlvr.rollouts.buffer import RolloutBuffer
+from rlvr.rollouts.buffer import BufferState, RolloutBuffer
 from rlvr.rollouts.producer import Producer
+from rlvr.run_state import dealt_anew
 from rlvr.types import Completion, Prompt, Rollout, RolloutGroup
 from verifiers.errors import VerifierError
 from verifiers.types import Problem, Verdict
@@ -194,3 +195,20 @@ def test_with_staleness_a_slow_group_goes_on_into_the_next_step():
             assert collector.begun.count(0) == 1
 
     asyncio.run(run())
+
+
+@given(st.lists(st.integers(0, 12), min_size=1, max_size=4), st.integers(1, 5))
+def test_other_ranks_sample_what_the_former_had_left_and_nothing_twice(admitted, size):
+    """Rank r of the former had admitted so many of its places r, r + W, …; the last of each was still being sampled."""
+    stride = len(admitted)
+    states = [
+        BufferState(rank + count * stride, (rank + (count - 1) * stride,) if count else (), ()) for rank, count in enumerate(admitted)
+    ]
+    done = {rank + place * stride for rank, count in enumerate(admitted) for place in range(count - 1)}
+    horizon = 200
+    sampled: list[int] = []
+    for rank in range(size):
+        state = dealt_anew(states, rank, size)
+        sampled += [*state.in_flight, *range(state.next_index, horizon, size)]
+        assert state.next_index % size == rank % size
+    assert sorted(sampled) == sorted(set(range(horizon)) - done)
