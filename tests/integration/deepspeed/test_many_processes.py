@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -104,3 +105,20 @@ def test_processes_without_deepspeed_are_refused_with_the_setting_that_is_missin
     done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode != 0
     assert "error: 2 processes, but deepspeed is not set" in done.stderr
+
+
+@pytest.mark.parametrize("team_size", [1, 2])
+def test_ranks_even_out_their_work_and_every_sample_stays_with_one_team(tmp_path, team_size):
+    result = tmp_path / "result.json"
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+    script = Path(__file__).with_name("exchanging.py")
+    subprocess.run([*torchrun(2), str(script), str(team_size), str(result)], env=environment, check=True, capture_output=True, timeout=120)
+    shares = [sorted(map(tuple, share)) for share in json.loads(result.read_text())]
+    everything = sorted([(2 * i, 10) for i in range(8)] + [(2 * i + 1, 90) for i in range(8)])
+    if team_size == 2:
+        assert shares == [everything, everything]
+        return
+    assert sorted(shares[0] + shares[1]) == everything
+    tokens = [sum(length for _, length in share) for share in shares]
+    # 80 and 720 before; 440 and 360 with four long ones moved, attention's square counted with them.
+    assert max(tokens) / min(tokens) < 1.3
