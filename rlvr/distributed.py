@@ -6,11 +6,13 @@ in the same order. What a rank cannot know is whether another is still alive; `r
 
 from __future__ import annotations
 
+import atexit
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cache
 from typing import Any, TypeVar
 
 import torch
@@ -104,6 +106,8 @@ class Ranks:
 
 ALONE = Ranks()
 _current = ALONE
+_tied = False
+"""Whether a `joined_ranks` block is running."""
 
 
 def check_division(config: RunConfig | SftConfig, num_processes: int) -> None:
@@ -135,12 +139,12 @@ def print_once(text: str) -> None:
 
 @contextmanager
 def _as(ranks: Ranks) -> Iterator[Ranks]:
-    global _current
-    before, _current = _current, ranks
+    global _current, _tied
+    before, _current, _tied = (_current, _tied), ranks, True
     try:
         yield ranks
     finally:
-        _current = before
+        _current, _tied = before
 
 
 @contextmanager
@@ -151,7 +155,7 @@ def joined_ranks(config: RunConfig | SftConfig) -> Iterator[Ranks]:
 
     Raises: ConfigError: the launcher started processes that cannot share the run, or they do not find each other.
     """
-    if dist.is_initialized():
+    if _tied:
         # Joined already, by whoever prepares something first; what is prepared by one rank alone has no `deepspeed` and stays alone.
         yield ALONE if config.deepspeed is None else _current
         return
@@ -160,13 +164,28 @@ def joined_ranks(config: RunConfig | SftConfig) -> Iterator[Ranks]:
     if config.deepspeed is None:
         yield ALONE
         return
-    patience = timedelta(minutes=config.deepspeed.timeout_minutes)
-    _join(size, patience)
-    group = dist.new_group(backend="gloo", timeout=patience)
+    group = _meeting_place(size, timedelta(minutes=config.deepspeed.timeout_minutes))
     ranks = Ranks(dist.get_rank(), size, group, config.deepspeed.sequence_parallel_size)
-    with Lifeline.tie(ranks.rank, size, ranks.everyones), _as(ranks):
-        yield ranks
-    if dist.is_initialized():  # vLLM in this process ends it with itself. Not after an error: it may wait for a rank that is gone.
+    try:
+        with Lifeline.tie(ranks.rank, size, ranks.everyones), _as(ranks):
+            yield ranks
+    except BaseException:
+        atexit.unregister(_part)  # It may wait for a rank that is gone.
+        raise
+
+
+@cache
+def _meeting_place(size: int, patience: timedelta) -> Any:
+    """Make the process group in which gradients move and the one in which ranks meet; they stay for the next run of these processes,
+    because DeepSpeed keeps hold of them."""
+    _join(size, patience)
+    atexit.register(_part)
+    return dist.new_group(backend="gloo", timeout=patience)
+
+
+def _part() -> None:
+    """End the groups with the process, unless vLLM has done so."""
+    if dist.is_initialized():
         dist.destroy_process_group()
 
 

@@ -84,9 +84,7 @@ def distance(one: Path, other: Path) -> float:
 
 
 @pytest.mark.parametrize(
-    ("num_processes", "ways"),
-    [(1, STAGES), (2, STAGES + LAYOUTS), (2, SHARED_SEQUENCES)],
-    ids=["one process", "two processes", "two that share sequences"],
+    ("num_processes", "ways"), [(1, STAGES), (2, STAGES + LAYOUTS + SHARED_SEQUENCES)], ids=["one process", "two processes"]
 )
 def test_every_division_of_the_work_ends_at_the_parameters_of_plain_torch(plain, tmp_path, num_processes, ways):
     end = plain / "runs" / "small" / "checkpoints" / "step_000010" / "export"
