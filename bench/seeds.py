@@ -1,6 +1,7 @@
-"""Run the arithmetic recipe with several seeds and keep their curves.
+"""Run an arithmetic recipe with several seeds and keep their curves.
 
-    python -m bench.seeds [--seeds 0 1 2 …] [--jobs 2] [--folder runs/seeds] [--keep docs/results/arithmetic_seeds] [key=value …]
+    python -m bench.seeds [--recipe arithmetic_grpo] [--seeds 0 1 2 …] [--jobs 2] [--folder runs/seeds]
+                          [--keep docs/results/arithmetic_seeds] [key=value …]
 
 Each run is its own process with one thread, on a copy of the source made at the start, so that work on the checkout does not change runs
 that are still to come. With the `--folder` of an earlier call, seeds that are finished there are not run again. Writes `curves.csv`
@@ -52,19 +53,24 @@ class Run:
     points: tuple[Point, ...]
 
     @property
+    def steps_to_target(self) -> int | None:
+        """The first measured step with both targets reached; None: never."""
+        return next((p.step for p in self.points if p.sampled > SAMPLED_TARGET and p.greedy > GREEDY_TARGET), None)
+
+    @property
     def reached(self) -> bool:
         """Whether the run began below and ended above the targets."""
         first, last = self.points[0], self.points[-1]
         return first.sampled < START_LIMIT and last.sampled > SAMPLED_TARGET and last.greedy > GREEDY_TARGET
 
 
-def run_seed(seed: int, folder: Path, overrides: Sequence[str]) -> Run | None:
+def run_seed(recipe: str, seed: int, folder: Path, overrides: Sequence[str]) -> Run | None:
     """Run the recipe in a process of its own and read its metrics; None if it failed, its output then lies in the folder."""
     name = f"seed-{seed}"
     seconds = folder / f"{name}.json"
     if not seconds.exists():
         source = (folder / "source").resolve()
-        command = [sys.executable, str(source / "recipes" / "arithmetic_grpo.py"), f"seed={seed}", f"runs_folder={folder}", f"name={name}"]
+        command = [sys.executable, str(source / "recipes" / f"{recipe}.py"), f"seed={seed}", f"runs_folder={folder}", f"name={name}"]
         environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(source)}
         for leftover in (folder / name, folder / f"{name}-preparation"):
             shutil.rmtree(leftover, ignore_errors=True)
@@ -106,11 +112,11 @@ def describe(run: Run) -> str:
     first, last = run.points[0], run.points[-1]
     return (
         f"| {run.seed} | {run.warmup_steps} | {first.greedy:.3f} → {last.greedy:.3f} | {first.sampled:.3f} → {last.sampled:.3f} | "
-        f"{run.cpu_seconds / 60:.1f} | {run.wall_seconds / 60:.1f} | {'yes' if run.reached else 'no'} |"
+        f"{run.steps_to_target or 'never'} | {run.cpu_seconds / 60:.1f} | {run.wall_seconds / 60:.1f} | {'yes' if run.reached else 'no'} |"
     )
 
 
-def write_results(runs: Sequence[Run], folder: Path, overrides: Sequence[str]) -> None:
+def write_results(recipe: str, runs: Sequence[Run], folder: Path, overrides: Sequence[str]) -> None:
     """Write curves and table."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "curves.csv").open("w", newline="") as file:
@@ -119,15 +125,16 @@ def write_results(runs: Sequence[Run], folder: Path, overrides: Sequence[str]) -
         writer.writerows(asdict(point) for run in runs for point in run.points)
     problems = 500
     lines = [
-        f"# `recipes/arithmetic_grpo.py` with {len(runs)} seeds",
+        f"# `recipes/{recipe}.py` with {len(runs)} seeds",
         "",
         f"{date.today()}, {processor()}, one thread a run, on a shared machine. Accuracy on {problems} held-out problems before and after "
         f"reinforcement; a run reached the goal if it began below {START_LIMIT:.0%} sampled and ended above {SAMPLED_TARGET:.0%} sampled "
-        f"and {GREEDY_TARGET:.0%} greedy. Minutes are those of the whole run: imports, warm-up, reinforcement, evaluations.",
+        f"and {GREEDY_TARGET:.0%} greedy; steps to target is where it was first above both. Minutes are those of the whole run: imports, "
+        "preparation, reinforcement, evaluations.",
         *([f"Settings other than the recipe's: `{' '.join(overrides)}`."] if overrides else []),
         "",
-        "| seed | warm-up steps | greedy | sampled | CPU minutes | wall minutes | reached |",
-        "|---|---|---|---|---|---|---|",
+        "| seed | warm-up steps | greedy | sampled | steps to target | CPU minutes | wall minutes | reached |",
+        "|---|---|---|---|---|---|---|---|",
         *[describe(run) for run in runs],
         "",
         f"Reached: {sum(run.reached for run in runs)} of {len(runs)}. Curves: `curves.csv`; script: `bench/seeds.py`.",
@@ -146,6 +153,7 @@ def processor() -> str:
 def main() -> None:
     """Run all seeds, a few at a time."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--recipe", default="arithmetic_grpo")
     parser.add_argument("--seeds", type=int, nargs="+", default=list(range(10)))
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--keep", type=Path, default=Path("docs/results/arithmetic_seeds"))
@@ -154,8 +162,9 @@ def main() -> None:
     options.folder.mkdir(parents=True, exist_ok=True)
     copy_source(options.folder)
     with ThreadPoolExecutor(options.jobs) as executor:
-        runs = [run for run in executor.map(lambda seed: run_seed(seed, options.folder, overrides), options.seeds) if run is not None]
-    write_results(runs, options.keep, overrides)
+        results = executor.map(lambda seed: run_seed(options.recipe, seed, options.folder, overrides), options.seeds)
+        runs = [run for run in results if run is not None]
+    write_results(options.recipe, runs, options.keep, overrides)
     if len(runs) < len(options.seeds):
         sys.exit(1)
 

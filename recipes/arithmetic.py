@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import random
+import re
 import string
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -56,6 +57,34 @@ class Sum:
         """Which split the problem belongs to, by a hash of its question: 10 % held out, 10 % validation. Splits cannot overlap."""
         bucket = hashlib.sha256(self.question.encode()).digest()[0] / 256
         return "held_out" if bucket < 0.1 else "validation" if bucket < 0.2 else "train"
+
+
+COLUMN = re.compile(r"(\d)\+(\d)\+(\d)=(\d)(\d)")
+
+
+def steps_are_right(problem: Sum, steps: Sequence[str]) -> list[bool]:
+    """Return for each step of a response, which a blank ends, whether it follows from the question and the step before it.
+
+    A step is one column: the digits of its place, the carry that the step before wrote down, and their sum. The first one opens the
+    thought; the last one closes it and gives the answer that the columns spell. What follows rightly from a wrong step is right.
+
+    Example: 47+18 as "<think>7+8+0=14 ", "4+1+1=06</think><answer>64</answer>": the first step is wrong, the second is not.
+    """
+    left, right = str(problem.left)[::-1], str(problem.right)[::-1]
+    verdicts, carry, spelled = [], "0", ""
+    for number, step in enumerate(steps):
+        opens, last = number == 0, number == len(left) - 1
+        text, closes, answer = step.strip().removeprefix("<think>" if opens else "").partition("</think>")
+        column = COLUMN.fullmatch(text)
+        is_right = step.startswith("<think>") == opens and bool(closes) == last and column is not None and number < len(left)
+        if column is not None and number < len(left):
+            is_right &= column.groups()[:3] == (left[number], right[number], carry)
+            is_right &= sum(map(int, column.groups()[:3])) == int(column[4] + column[5])
+            carry, spelled = column[4], column[5] + spelled
+        if last:
+            is_right &= answer == f"<answer>{carry.removeprefix('0')}{spelled}</answer>"
+        verdicts.append(is_right)
+    return verdicts
 
 
 def sums(split: Split, *, seed: int, digits: tuple[int, int] = (2, 3)) -> Iterator[Sum]:

@@ -1,12 +1,13 @@
-"""What a recipe makes before it trains (data, a model) and where: a folder beside the run. Shared by the recipes that prepare something."""
+"""What a recipe makes before it trains (data, models) and where: a folder beside the run. Shared by the recipes that prepare something."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from rlvr.config import RunConfig
+from rlvr.config import PREPARED_BY_RECIPE, RunConfig, VerifierConfig
 from rlvr.errors import ConfigError
 
 
@@ -39,3 +40,16 @@ def make_folder(config: RunConfig, folder: Path) -> None:
         folder.mkdir(parents=True)
     except FileExistsError as error:
         raise ConfigError(f"name={config.name}: {folder} exists already; choose another name or remove the folder") from error
+
+
+def judging_with(verifier: VerifierConfig, model: Path) -> VerifierConfig:
+    """Return the verifier with the model that the recipe made wherever its options leave the model to the recipe."""
+
+    def filled(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: filled(each) for key, each in value.items()}
+        if isinstance(value, list):
+            return [filled(each) for each in value]
+        return str(model) if value == PREPARED_BY_RECIPE else value
+
+    return verifier.model_copy(update={"options": filled(verifier.options)})

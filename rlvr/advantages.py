@@ -166,12 +166,13 @@ def pass_at_k(group: GroupRewards, k: int) -> list[Tensor]:
     return _spread(torch.stack(credits), group)
 
 
-def process_group_zscore(group: GroupRewards) -> list[Tensor]:
+def process_group_zscore(group: GroupRewards, *, discount: float = 1.0) -> list[Tensor]:
     """Credit each token with the normalised scores of its own step and of all later ones.
 
     R: the scores of all steps of all completions of the group, in one set. s_ij = (r_ij - mean(R)) / (std(R) + eps), eps = 1e-6;
     A_it = sum of s_ij over the steps j that end at token t or after it. GRPO with process supervision, arXiv:2402.03300, section 4.1.3;
-    std with |R| - 1 in the denominator as in `group_zscore`. A completion with more steps sums more terms.
+    std with |R| - 1 in the denominator as in `group_zscore`. A completion with more steps sums more terms. `discount` is what each step
+    between takes off, 1 in the paper; at 0 a token answers for its own step alone.
 
     Raises: ValueError: fewer than two completions, or no steps.
     Example: scores (1, 0) and (1, 1), each step one token, have mean 3/4 and std 1/2, so s is 0.5 or -1.5, and give (-1, -1.5) and
@@ -182,7 +183,7 @@ def process_group_zscore(group: GroupRewards) -> list[Tensor]:
     if len(scores) < 2 or not is_informative(scores.tolist()):
         return [torch.zeros(int(length)) for length in group.lengths]
     mean, scale = scores.mean(), 1 / (scores.std() + ZSCORE_EPS)
-    to_go = [_return_to_go((step.scores.double() - mean) * scale) for step in steps]
+    to_go = [_return_to_go((step.scores.double() - mean) * scale, discount) for step in steps]
     return [_over_tokens(values, step, length) for values, step, length in zip(to_go, steps, group.lengths.tolist(), strict=True)]
 
 
@@ -273,7 +274,7 @@ def _process_and_outcome(group: GroupRewards, config: AlgorithmSettings) -> list
     elif config.advantage == "process_min_form":
         credits = process_min_form(group, temperature=settings.temperature)
     else:
-        credits = process_group_zscore(group)
+        credits = process_group_zscore(group, discount=settings.discount)
     if settings.outcome_weight == 0:
         return [settings.weight * credit for credit in credits]
     outcomes = _estimator_of(settings.outcome_advantage or PROCESS_ADVANTAGES[config.advantage])(group)

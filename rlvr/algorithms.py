@@ -24,6 +24,8 @@ PROCESS_ADVANTAGES = {
     "process_min_form": "leave_one_out",
 }
 """Advantages that learn from the scores of steps, each with the baseline of the same kind for the outcome."""
+PROCESS_READS = {"discount": ("process_group_zscore", "process_return_to_go"), "temperature": ("process_min_form",)}
+"""Settings of the algorithm's `process` that not all of them read."""
 GROUP_ADVANTAGES = frozenset({"group_zscore", "group_centred", "leave_one_out", "optimal_baseline", "pass_at_k", *PROCESS_ADVANTAGES})
 OVERLONG_BUFFER_SHARE = 4096 / 20480  # DAPO arXiv:2503.14476, section 4.1: a buffer of 4096 within a limit of 20480 tokens
 
@@ -85,7 +87,7 @@ class ProcessConfig(Settings):
     outcome_advantage: str | None = None
     """How the reward of whole completions becomes an advantage; None: by the process advantage's own kind of baseline."""
     discount: float = Field(1.0, ge=0, le=1)
-    """process_return_to_go: what a step's score loses with each step between."""
+    """process_group_zscore, process_return_to_go: what a step's score loses with each step between; at 0 a token answers for its own."""
     temperature: float = Field(0.1, gt=0)  # https://github.com/CJReinforce/PURE, openrlhf/utils/utils.py
     """process_min_form: the smaller, the nearer the return is to the lowest score of a step."""
 
@@ -211,9 +213,11 @@ class AlgorithmSettings(Settings):
             )
         if process.outcome_advantage is not None and process.outcome_weight == 0:
             raise ValueError("process.outcome_advantage does nothing while process.outcome_weight is 0: set a positive weight")
-        for field, name in (("discount", "process_return_to_go"), ("temperature", "process_min_form")):
-            if getattr(process, field) != getattr(ProcessConfig(), field) and self.advantage != name:
-                raise ValueError(f"process.{field} is read by advantage={name} alone, and the advantage is {self.advantage}: leave it out")
+        for field, names in PROCESS_READS.items():
+            if getattr(process, field) != getattr(ProcessConfig(), field) and self.advantage not in names:
+                raise ValueError(
+                    f"process.{field} is read by {' and '.join(names)} alone, and the advantage is {self.advantage}: leave it out"
+                )
         if self.overlong is not None and process.outcome_weight == 0:
             raise ValueError(
                 "overlong lowers the reward of the whole completion, which counts nothing while process.outcome_weight is 0: set a "

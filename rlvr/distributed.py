@@ -175,7 +175,7 @@ def sharing_ranks(patience: timedelta) -> Iterator[Ranks]:
     `patience`: how long one waits for the others at one point. Errors and deaths as in `joined_ranks`.
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
-    if size == 1:
+    if size == 1 or _tied:  # Tied: one rank prepares something by itself.
         yield ALONE
         return
     with _tied_together(size, patience, 1) as ranks:

@@ -116,7 +116,10 @@ def inspect_run(config: RunConfig | SftConfig, *, resume: Path | None = None, ma
     if isinstance(config, RunConfig):
         problems = _check_problems(report, config, model, makes_inputs)
         prepared = makes_inputs and config.data.path == PREPARED_BY_RECIPE
-        _check_verifier(report, "verifier", config.verifier, problems, config.guards.max_failure_rate, without_rows=prepared)
+        if makes_inputs and PREPARED_BY_RECIPE in str(config.verifier.options):
+            report.add("verifier", f"'{config.verifier.name}' asks a model: {PREPARED}")
+        else:
+            _check_verifier(report, "verifier", config.verifier, problems, config.guards.max_failure_rate, without_rows=prepared)
         _check_engine(report, config.engine)
         _check_environment(report, config)
         for evaluation in config.evaluations:

@@ -1,7 +1,8 @@
 """Several verifiers and one response.
 
 `weighted` adds their scores up; `gated` pays the first one's only where all others agree; `first_conclusive` asks one after the other until
-one can tell; `by_tag` chooses by the problem's tags; `audited` pays the first one's and lets the second one look on.
+one can tell; `by_tag` chooses by the problem's tags; `audited` pays the first one's and lets the second one look on; `with_steps` gives the
+first one's verdict the steps that the second one scored.
 """
 
 from __future__ import annotations
@@ -206,6 +207,35 @@ class Audited:
         except VerifierError:
             return None
         return audits
+
+
+@dataclass(frozen=True, slots=True)
+class WithSteps:
+    """Gives the first of two `parts` the last word on the response, and the second one on its steps.
+
+    For an outcome verifier beside a process reward model: score, outcome and answer are the first's, `Verdict.steps` the second's, and how
+    they are weighed is the algorithm's business (`algorithm.process`). `Verdict.parts` gains `audit`, the outcome's score, and `audit_gap`,
+    the second's score less it, as in `audited`: a process reward model that likes wrong answers shows. Parts are as for `gated`.
+    """
+
+    parts: Sequence[Mapping[str, Any]]
+    _parts: tuple[Part, ...] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        parts = _without_weights("with_steps", self.parts)
+        if len(parts) != 2:
+            raise BadOption(f"verifier 'with_steps': parts must be two, of the outcome and of the steps, got {len(parts)}")
+        object.__setattr__(self, "_parts", parts)
+
+    async def __call__(self, problem: Problem, responses: Sequence[Response]) -> list[Verdict]:
+        return [self._combine(problem, *row) for row in await _judge(self._parts, problem, responses)]
+
+    def _combine(self, problem: Problem, outcome: Verdict, process: Verdict) -> Verdict:
+        if outcome.steps:
+            raise VerifierError(f"problem {problem.id!r}: part {self._parts[0].name!r} scores steps, which the second part is asked for")
+        notes = [f"{part.name}: {verdict.explanation}" for part, verdict in zip(self._parts, (outcome, process), strict=True)]
+        gap = {"audit": outcome.score, "audit_gap": process.score - outcome.score}
+        return replace(outcome, steps=process.steps, parts={**outcome.parts, **gap}, explanation="; ".join(notes))
 
 
 async def _judge(parts: Sequence[Part], problem: Problem, responses: Sequence[Response]) -> list[tuple[Verdict, ...]]:

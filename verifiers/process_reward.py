@@ -37,8 +37,10 @@ class ProcessReward:
 
     `model` is a folder or a name: what `rlvr prm train` exported, or any token classifier of two classes; one without a `prm.json` needs
     `separator`. `separator` says where a response's steps end; without it, blank lines, or the separator of the training where that is
-    white space. `threshold`: the score from which a response counts as correct. With `url`, or several, vLLM servers of the model
-    (`vllm serve MODEL --runner pooling`) compute, and only tokenizer and `prm.json` are read here.
+    white space. `threshold`: the score from which a response counts as correct. `signed_steps`: steps are scored from -1 to 1, the
+    probability that they are right less the one that they are not, as `process_min_form` wants it; the response's score stays a
+    probability. With `url`, or several, vLLM servers of the model (`vllm serve MODEL --runner pooling`) compute, and only tokenizer and
+    `prm.json` are read here.
 
     A response without steps is `unparseable`; one that does not fit into the model's context, or `max_tokens`, is `truncated` and scores 0
     as one step, without being read. One that was cut off while it was written keeps its steps' scores and is `truncated`.
@@ -48,6 +50,7 @@ class ProcessReward:
     separator: str | None = None
     reduce: Reduction = "min"
     threshold: float = 0.5
+    signed_steps: bool = False
     device: str = "auto"
     dtype: Literal["float32", "bfloat16"] = "float32"
     batch_size: int = 16
@@ -90,15 +93,19 @@ class ProcessReward:
     def _verdict(self, response: Response, written: _Written, scores: Sequence[float] | None) -> Verdict:
         if scores is None:
             # What learns from steps needs one of every response that says something.
-            unread = (StepScore(written.ends[-1], 0.0),) if written.ends else ()
+            unread = self._steps(written.ends[-1:], (0.0,) * len(written.ends[-1:]))
             return Verdict(0.0, written.outcome, steps=unread, explanation=written.explanation)
-        steps = tuple(StepScore(end, score) for end, score in zip(written.ends, scores, strict=True))
+        steps = self._steps(written.ends, scores)
         score = REDUCTIONS[self.reduce](scores)
         weakest = min(range(len(scores)), key=scores.__getitem__)
         explanation = f"{len(steps)} steps; the weakest, step {weakest + 1}, is right with probability {scores[weakest]:.3f}"
         if response.finish_reason == "length":
             return Verdict(score, "truncated", steps=steps, explanation=f"{explanation}; the response was cut off")
         return Verdict(score, "correct" if score >= self.threshold else "incorrect", steps=steps, explanation=explanation)
+
+    def _steps(self, ends: Sequence[int], probabilities: Sequence[float]) -> tuple[StepScore, ...]:
+        scores = [2 * probability - 1 for probability in probabilities] if self.signed_steps else probabilities
+        return tuple(StepScore(end, score) for end, score in zip(ends, scores, strict=True))
 
 
 @dataclass(frozen=True, slots=True)

@@ -118,9 +118,11 @@ def read_run(source: str | None, overrides: list[str] | None) -> RunConfig:
     for note in planned.notes:
         typer.echo(f"note: {note}", err=True)
     assert isinstance(planned.config, RunConfig)
-    made = [name for name in ("model", "data") if getattr(planned.config, name).path == PREPARED_BY_RECIPE]
+    made = {name: f"{name}.path" for name in ("model", "data") if getattr(planned.config, name).path == PREPARED_BY_RECIPE}
+    if PREPARED_BY_RECIPE in str(planned.config.verifier.options):
+        made["verifier's model"] = "verifier.options"
     if made:
-        settings = " and ".join(f"{name}.path" for name in made)
+        settings = " and ".join(made.values())
         raise ConfigError(
             f"'{source}' makes its {' and '.join(made)} when it runs: set {settings} to what a run of it made, "
             "or name that run's config.yaml"

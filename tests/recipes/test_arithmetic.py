@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from recipes.arithmetic import EOS, Sum, build_model, build_tokenizer, distinct_sums
+from recipes.arithmetic import EOS, Sum, build_model, build_tokenizer, distinct_sums, steps_are_right
 from rlvr.types import Completion
 from verifiers.exact_match import ExactMatch
+from verifiers.steps import split_steps, steps_of
 from verifiers.types import Problem
 
 
@@ -83,3 +84,29 @@ def test_the_verifier_accepts_the_demonstration_and_refuses_a_wrong_sum() -> Non
     question = Problem("0", ({"role": "user", "content": problem.question},), {"answer": problem.answer})
     verdicts = asyncio.run(ExactMatch(extraction="strict")(question, [right, wrong]))
     assert [verdict.score for verdict in verdicts] == [1.0, 0.0]
+
+
+def labels(problem: Sum, response: str) -> list[bool]:
+    return steps_are_right(problem, steps_of(response, split_steps(response, " ")))
+
+
+def test_every_step_of_a_demonstration_is_right() -> None:
+    for problem in distinct_sums("train", 300, seed=0):
+        assert labels(problem, problem.demonstration) == [True] * len(str(problem.left))
+
+
+@pytest.mark.parametrize(
+    ("response", "expected"),
+    [
+        ("<think>7+8+0=14 4+1+1=06</think><answer>64</answer>", [False, True]),  # A wrong sum; what follows from it is right.
+        ("<think>7+8+0=15 4+2+1=07</think><answer>75</answer>", [True, False]),  # Not the digits of the question.
+        ("<think>7+8+0=15 4+1+0=05</think><answer>55</answer>", [True, False]),  # The carry is lost.
+        ("<think>7+8+0=15 4+1+1=06</think><answer>56</answer>", [True, False]),  # The columns do not spell that.
+        ("<think>7+8+0=15</think><answer>5</answer> 4+1+1=06", [False, False]),  # It ends too early, and goes on.
+        ("<think>7+8+0=15 4+1+1=06 0+0+0=00</think><answer>065</answer>", [True, False, False]),  # Too late.
+        ("7+8+0=15 4+1+1=06</think><answer>65</answer>", [False, True]),  # No thought is opened.
+        ("<think>nonsense 4+1+0=05</think><answer>5</answer>", [False, True]),
+    ],
+)
+def test_each_step_is_judged_by_the_question_and_the_step_before(response: str, expected: list[bool]) -> None:
+    assert labels(Sum(47, 18), response) == expected

@@ -53,6 +53,16 @@ def test_process_supervision_sums_the_normalised_scores_of_the_steps_not_yet_ove
     assert second == pytest.approx([1, 0.5], rel=1e-5)
 
 
+def test_without_what_comes_after_a_token_answers_for_its_own_step() -> None:
+    # The same normalised scores 0.5, -1.5 and 0.5, 0.5. With a discount of a half: 0.5 - 1.5 / 2 = -0.25.
+    uneven = group([(1, 2), (0, 3)], [(1, 1), (1, 1)])
+    first, second = lists(process_group_zscore(uneven, discount=0.0))
+    assert first == pytest.approx([0.5, 0.5, -1.5, -1.5, -1.5], rel=1e-5) and second == pytest.approx([0.5, 0.5], rel=1e-5)
+    assert lists(process_group_zscore(uneven, discount=0.5))[0][0] == pytest.approx(-0.25, rel=1e-4)
+    settings = read(advantage="process_group_zscore", process={"discount": 0.0})
+    assert lists(compute_advantages([uneven], settings)[0]) == [first, second]
+
+
 def test_process_supervision_follows_the_formula_on_uneven_steps() -> None:
     completions = [[(0.3, 2), (-1.2, 1), (2.0, 3)], [(0.5, 4)], [(0.1, 1), (0.9, 1)]]
     scores = [score for steps in completions for score, _ in steps]
@@ -186,8 +196,8 @@ def test_groups_that_differ_in_their_steps_alone_count_as_informative_in_the_bat
     ("values", "message"),
     [
         ({"process": {"outcome_weight": 1.0}}, "advantage=group_centred does not look at the scores of steps"),
-        ({"advantage": "process_min_form", "process": {"discount": 0.9}}, "read by advantage=process_return_to_go alone"),
-        ({"advantage": "process_return_to_go", "process": {"temperature": 1.0}}, "read by advantage=process_min_form alone"),
+        ({"advantage": "process_min_form", "process": {"discount": 0.9}}, "read by process_group_zscore and process_return_to_go alone"),
+        ({"advantage": "process_return_to_go", "process": {"temperature": 1.0}}, "read by process_min_form alone"),
         ({"advantage": "process_min_form", "process": {"outcome_advantage": "leave_one_out"}}, "while process.outcome_weight is 0"),
         (
             {"advantage": "process_min_form", "process": {"outcome_weight": 1.0, "outcome_advantage": "process_min_form"}},

@@ -97,6 +97,13 @@ def test_the_threshold_decides_what_is_correct(prm: Path) -> None:
     assert outcomes == ["correct", "incorrect"]
 
 
+def test_signed_steps_lie_between_minus_1_and_1_and_the_score_stays_a_probability(prm: Path) -> None:
+    plain, long = judge(ProcessReward(str(prm), max_tokens=100), "a\n\nb", "x" * 101)
+    signed, signed_long = judge(ProcessReward(str(prm), max_tokens=100, signed_steps=True), "a\n\nb", "x" * 101)
+    assert [step.score for step in signed.steps] == pytest.approx([2 * step.score - 1 for step in plain.steps])
+    assert signed.score == plain.score and (long.steps[0].score, signed_long.steps[0].score) == (0.0, -1.0)
+
+
 def test_a_separator_of_its_own_divides_the_response(prm: Path) -> None:
     [verdict] = judge(ProcessReward(str(prm), separator=";"), "a;b;c")
     assert [step.end_char for step in verdict.steps] == [2, 4, 5]

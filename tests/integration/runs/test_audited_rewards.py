@@ -12,7 +12,7 @@ from rlvr.errors import RewardHacked
 from rlvr.run import train
 from rlvr.tracking.metrics import read_metrics
 from tests.integration.runs.small_runs import VERIFIER, small_run
-from verifiers.errors import VerifierError
+from verifiers.errors import BadOption, VerifierError
 from verifiers.registry import build
 from verifiers.testing import FixedResponse
 from verifiers.types import Problem, Response, StepScore, Verdict
@@ -38,6 +38,9 @@ def scored(text: str) -> Verdict:
     scores = [sum(character.isupper() for character in part) / max(len(part), 1) for part in parts]
     steps = tuple(StepScore(min(end, len(text)), score) for end, score in zip(ends, scores, strict=True))
     return Verdict(min(scores, default=0.0), "correct" if min(scores, default=0.0) >= 0.5 else "incorrect", steps=steps)
+
+
+PROBLEM = Problem("p", ({"role": "user", "content": "?"},), {})
 
 
 def audited(auditor: str) -> dict:
@@ -68,7 +71,7 @@ def test_a_wrong_process_reward_is_exposed_by_the_gap(tmp_path: Path, tiny_model
 
 async def judged(auditor: str) -> Verdict:
     verifier = build("audited", audited(auditor)["options"])
-    [verdict] = await verifier(Problem("p", ({"role": "user", "content": "?"},), {}), [FixedResponse("ABcd")])
+    [verdict] = await verifier(PROBLEM, [FixedResponse("ABcd")])
     return verdict
 
 
@@ -79,6 +82,23 @@ def test_the_first_part_pays_and_keeps_its_steps() -> None:
     verdict = asyncio.run(judged(VERIFIER))
     assert verdict.score == 0.0 and [(step.end_char, step.score) for step in verdict.steps] == [(2, 1.0), (4, 0.0)]
     assert verdict.parts == {"audit": 0.5, "audit_gap": -0.5}
+
+
+def test_an_outcome_with_steps_keeps_its_score_and_tells_how_far_the_steps_are_from_it() -> None:
+    import asyncio
+
+    parts = [{"verifier": VERIFIER}, {"verifier": f"{__name__}:PaysForCapitals"}]
+    # Half of the letters small: 0.5, and that is the outcome; the halves AB and cd score 1 and 0, at least 0.
+    [verdict] = asyncio.run(build("with_steps", {"parts": parts})(PROBLEM, [FixedResponse("ABcd")]))
+    assert (verdict.score, verdict.outcome) == (0.5, "correct")
+    assert [(step.end_char, step.score) for step in verdict.steps] == [(2, 1.0), (4, 0.0)]
+    assert verdict.parts == {"audit": 0.5, "audit_gap": -0.5}
+    with pytest.raises(VerifierError, match="scores steps, which the second part is asked for"):
+        asyncio.run(build("with_steps", {"parts": parts[::-1]})(PROBLEM, [FixedResponse("ABcd")]))
+    with pytest.raises(VerifierError, match="the auditor is away"):  # Without steps there is nothing to learn from.
+        asyncio.run(build("with_steps", {"parts": [parts[0], {"verifier": f"{__name__}:NeverThere"}]})(PROBLEM, [FixedResponse("a")]))
+    with pytest.raises(BadOption, match="parts must be two, of the outcome and of the steps, got 1"):
+        build("with_steps", {"parts": parts[:1]})
 
 
 def test_an_auditor_that_cannot_judge_costs_nothing() -> None:

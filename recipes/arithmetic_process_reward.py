@@ -1,0 +1,110 @@
+"""Addition from nothing with a process reward model: made by the recipe too, it tells the policy which of its columns are wrong.
+
+    rlvr train arithmetic_process_reward            the whole run on a laptop's CPU; nothing is downloaded
+    rlvr train arithmetic_process_reward seed=1     other models, other problems
+
+As `arithmetic_grpo`, and between warm-up and reinforcement: the warmed-up model solves training problems, the rules of addition label every
+step of what it wrote, and a copy of it learns to tell right steps from wrong ones.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import recipes.arithmetic_grpo
+import rlvr.recipe
+from recipes.preparation import judging_with, train_prepared
+from rlvr.algorithms import GrpoConfig, KlConfig, ProcessConfig
+from rlvr.config import PREPARED_BY_RECIPE, OptimizerConfig, RunConfig, VerifierConfig
+
+NUM_SOLVED = 6_000
+"""Training problems that are solved twice for the process reward model."""
+NUM_PRM_STEPS = 900
+SEPARATOR = " "
+
+outcome = recipes.arithmetic_grpo.config.verifier
+process = VerifierConfig(name="process_reward", options={"model": PREPARED_BY_RECIPE, "separator": SEPARATOR, "batch_size": 64})
+
+config = recipes.arithmetic_grpo.config.model_copy(
+    update={
+        # Each token answers for its own column, compared with the columns that the rest of the group wrote there, and for the whole sum.
+        "algorithm": GrpoConfig(
+            advantage="process_group_zscore", process=ProcessConfig(discount=0.0, outcome_weight=1.0), kl=KlConfig(coefficient=0.0)
+        ),
+        "verifier": VerifierConfig(
+            name="with_steps",
+            options={"parts": [{"verifier": each.name, "options": each.options} for each in (outcome, process)]},
+        ),
+    }
+)
+
+
+def main(config: RunConfig, *, resume: Path | None = None) -> None:
+    """Prepare model, data and process reward model, reinforce; a resumed run has all that behind it."""
+    train_prepared(config, resume, task="arithmetic-process", prepare=prepare)
+
+
+def prepare(config: RunConfig, folder: Path) -> RunConfig:
+    """Prepare as `arithmetic_grpo` does, then train the process reward model; return the configuration that uses them.
+
+    Raises: ConfigError: the folder exists. TrainingStopped: the warm-up did not get far enough.
+    """
+    ready = recipes.arithmetic_grpo.prepare(config.model_copy(update={"verifier": outcome}), folder)
+    return ready.model_copy(update={"verifier": judging_with(config.verifier, process_reward_model(ready, folder))})
+
+
+def process_reward_model(ready: RunConfig, folder: Path, *, num_solved: int = NUM_SOLVED, num_steps: int = NUM_PRM_STEPS) -> Path:
+    """Train a copy of the warmed-up model to judge steps, on solutions of its own; return the folder of the result."""
+    from rlvr.prm.config import ClassifierConfig, InputConfig, PrmConfig, StepDataConfig
+    from rlvr.prm.training import train_prm
+
+    settings = PrmConfig(
+        name="prm",
+        runs_folder=str(folder),
+        seed=ready.seed,
+        num_threads=ready.num_threads,
+        model=ClassifierConfig(path=ready.model.path),
+        data=StepDataConfig(path=str(_labelled_solutions(ready, folder, num_solved))),
+        input=InputConfig(separator=SEPARATOR, plain_template="{question}"),
+        num_steps=num_steps,
+        # At 1e-3, the rate of the warm-up, it forgets how to add and learns to judge three times as slowly.
+        optimizer=OptimizerConfig(learning_rate=3e-4, warmup_steps=20, schedule="cosine"),
+        tracking=ready.tracking,
+        deterministic=ready.deterministic,
+    )
+    return train_prm(settings).export
+
+
+def _labelled_solutions(ready: RunConfig, folder: Path, num_solved: int) -> Path:
+    """Let the warmed-up model solve training problems, and label each step by what addition is."""
+    from recipes.arithmetic import Sum, steps_are_right
+    from rlvr.eval_config import AnswersConfig, PromptConfig, SampleConfig
+    from rlvr.run_sample import sample
+    from verifiers.steps import split_steps, steps_of
+
+    solutions, labelled = folder / "solutions.jsonl", folder / "steps.jsonl"
+    drawing = SampleConfig(
+        path=ready.data.path,
+        limit=num_solved,
+        seed=ready.seed,
+        num_threads=ready.num_threads,
+        model=ready.model,
+        prompt=PromptConfig(plain_template="{question}"),
+        sampling=AnswersConfig(num_samples=2, max_new_tokens=ready.sampling.max_new_tokens),
+        cache=False,
+    )
+    sample(drawing, solutions)
+    with solutions.open() as lines, labelled.open("w") as rows:
+        for row in map(json.loads, lines):
+            question, response = row["messages"][-1]["content"], row["response"]
+            left, _, right = question.removesuffix("=").partition("+")
+            steps = steps_of(response, split_steps(response, SEPARATOR))
+            if row["finish_reason"] == "stop" and steps:  # What was cut off ends in half a step.
+                labels = [int(is_right) for is_right in steps_are_right(Sum(int(left), int(right)), steps)]
+                rows.write(json.dumps({"question": question, "steps": steps, "labels": labels}) + "\n")
+    return labelled
+
+
+if __name__ == "__main__":
+    rlvr.recipe.run(__file__)
