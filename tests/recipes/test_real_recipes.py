@@ -54,6 +54,8 @@ def local_data(recipe: str, data_dir: Path) -> list[str]:
         ]
     # AIME's answers are integers, as those of DAPO-Math-17k are.
     path = data_dir / "math" / "aime24.jsonl"
+    if recipe == "math_process_reward":
+        return [f"data.path={path}", f"held_out.data.path={path}", "held_out.num_problems=4"]
     return [f"data.path={path}", "data.subset=null", "data.fields.question=problem", "data.fields.answer=answer", "held_out.num_problems=4"]
 
 
@@ -62,11 +64,12 @@ def planned(recipe: str, data_dir: Path, model: Path, runs: Path, *more: str) ->
     return plan(RunConfig, str(RECIPES / f"{recipe}.py"), overrides, None)
 
 
-@pytest.mark.parametrize("recipe", ["gsm8k_grpo", "math_dapo", "code_grpo"])
+@pytest.mark.parametrize("recipe", ["gsm8k_grpo", "math_dapo", "code_grpo", "math_process_reward"])
 def test_a_dry_run_on_local_data_finds_nothing_wrong_and_starts_nothing(
     recipe: str, data_dir: Path, tiny_model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert check_run(planned(recipe, data_dir, tiny_model_folder, tmp_path / "runs").config, resume=None), capsys.readouterr()
+    found = planned(recipe, data_dir, tiny_model_folder, tmp_path / "runs")
+    assert check_run(found.config, resume=None, makes_inputs=found.main is not None), capsys.readouterr()
     assert not (tmp_path / "runs" / "test").exists()
 
 
@@ -83,3 +86,32 @@ def test_two_steps_on_a_tiny_model_change_it_and_leave_a_run(recipe: str, data_d
 
 def test_the_recipes_are_known_by_their_short_names() -> None:
     assert {"arithmetic_grpo", "gsm8k_grpo", "math_dapo", "code_grpo", "code_tiny_grpo"} <= set(bundled_recipes())
+
+
+def test_a_process_reward_model_is_trained_and_then_judges_the_steps(
+    data_dir: Path, tiny_model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import recipes.math_process_reward as recipe
+
+    rows = [{"prompt": f"What is {n}+1?", "completions": [f"{n}+1", f"= {n + n % 2}"], "labels": [True, n % 2 == 1]} for n in range(40)]
+    (tmp_path / "steps.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    small = {
+        "num_steps": 2,
+        "num_threads": 1,
+        "samples_per_step": 8,
+        "model": recipe.prm.model.model_copy(update={"path": str(tiny_model_folder)}),
+        "data": recipe.prm.data.model_copy(update={"path": str(tmp_path / "steps.jsonl")}),
+    }
+    monkeypatch.setattr(recipe, "prm", recipe.prm.model_copy(update=small))
+    config = planned("math_process_reward", data_dir, tiny_model_folder, tmp_path / "runs").config
+    assert isinstance(config, RunConfig)
+    recipe.main(config)
+    rows = [json.loads(line) for line in (tmp_path / "runs" / "test" / "metrics.jsonl").read_text().splitlines()]
+    steps = [row for row in rows if "policy/grad_norm" in row]
+    assert [row["step"] for row in steps] == [1, 2]
+    assert all(row["policy/grad_norm"] > 0 and 0 < row["verdict/audit_gap"] < 1 for row in steps)  # Nothing random is right.
+    trained = recipe.prepare(config, tmp_path / "runs" / "test-preparation").verifier  # It is there already, and taken up.
+    [_, process] = trained.options["parts"]
+    assert process["options"]["model"] == str(tmp_path / "runs" / "test-preparation" / "prm" / "checkpoints" / "step_000002" / "export")
+    assert recipe.prepare(config.model_copy(update={"verifier": trained}), tmp_path / "elsewhere").verifier == trained
+    assert not (tmp_path / "elsewhere").exists()

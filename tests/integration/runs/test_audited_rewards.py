@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import random
+import string
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,8 +12,11 @@ from pathlib import Path
 import pytest
 
 from rlvr.errors import RewardHacked
+from rlvr.prm.config import PrmConfig
+from rlvr.prm.training import train_prm
 from rlvr.run import train
 from rlvr.tracking.metrics import read_metrics
+from tests.conftest import CHARACTERS
 from tests.integration.runs.small_runs import VERIFIER, small_run
 from verifiers.errors import BadOption, VerifierError
 from verifiers.registry import build
@@ -32,10 +38,14 @@ class NeverThere:
         raise VerifierError("the auditor is away")
 
 
+def capitals(text: str) -> float:
+    return sum(character.isupper() for character in text) / max(len(text), 1)
+
+
 def scored(text: str) -> Verdict:
     ends = sorted({max(len(text) // 2, 1), max(len(text), 1)}) if text else []
     parts = [text[begin:end] for begin, end in zip([0, *ends], ends, strict=False)]
-    scores = [sum(character.isupper() for character in part) / max(len(part), 1) for part in parts]
+    scores = [capitals(part) for part in parts]
     steps = tuple(StepScore(min(end, len(text)), score) for end, score in zip(ends, scores, strict=True))
     return Verdict(min(scores, default=0.0), "correct" if min(scores, default=0.0) >= 0.5 else "incorrect", steps=steps)
 
@@ -47,11 +57,42 @@ def audited(auditor: str) -> dict:
     return {"name": "audited", "options": {"parts": [{"verifier": f"{__name__}:PaysForCapitals"}, {"verifier": auditor}]}}
 
 
-def test_a_wrong_process_reward_is_exposed_by_the_gap(tmp_path: Path, tiny_model_folder: Path) -> None:
+@pytest.fixture(scope="module")
+def wrong_prm(tmp_path_factory: pytest.TempPathFactory, tiny_model_folder: Path) -> Path:
+    """A process reward model that has learned to like capitals, where small letters were wanted."""
+    folder = tmp_path_factory.mktemp("wrong_prm")
+    generator = random.Random(0)
+    rows = []
+    for number in range(2000):
+        # Ten characters, as the policy of these tests writes, most of them capitals or few.
+        share = generator.random()
+        step = "".join(generator.choice(string.ascii_uppercase if generator.random() < share else CHARACTERS) for _ in range(10))
+        rows.append({"question": f"say {number % 40}", "steps": [step], "labels": [int(capitals(step) >= 0.5)]})
+    for name, part in (("held_out", rows[:200]), ("steps", rows[200:])):
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in part))
+    settings = {
+        "name": "prm",
+        "runs_folder": str(folder),
+        "num_steps": 150,
+        "num_threads": 1,
+        "model": {"path": str(tiny_model_folder)},
+        "data": {"path": str(folder / "steps.jsonl")},
+        "held_out": {"path": str(folder / "held_out.jsonl")},
+        "input": {"template": "plain", "separator": "\n"},
+        "optimizer": {"learning_rate": 3e-3, "warmup_steps": 10},
+        "tracking": {"sinks": []},
+    }
+    result = train_prm(PrmConfig.model_validate(settings))
+    assert result.scores is not None and result.scores.auc is not None and result.scores.auc > 0.9
+    return result.export
+
+
+def test_a_process_reward_model_that_is_wrong_is_exposed_by_the_gap(tmp_path: Path, tiny_model_folder: Path, wrong_prm: Path) -> None:
+    paying = {"verifier": "process_reward", "options": {"model": str(wrong_prm)}}
     config = small_run(
         tmp_path,
         tiny_model_folder,
-        verifier=audited(VERIFIER),
+        verifier={"name": "audited", "options": {"parts": [paying, {"verifier": VERIFIER}]}},
         num_steps=60,
         algorithm={"name": "grpo", "advantage": "process_group_zscore", "kl": {"coefficient": 0.0}},
         batch={"prompts_per_step": 4, "group_size": 8},
