@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from rlvr.errors import first_error
 from rlvr.judge import Judge
 from rlvr.rollouts.sampler import Sampler
+from rlvr.rollouts.step_values import ValueEstimator
 from rlvr.seeding import derive_seed
 from rlvr.step_tokens import Decode, completion_step_ends, require_steps
 from rlvr.types import Completion, Prompt, Rollout, RolloutGroup, Sampling
@@ -26,7 +27,7 @@ class Collector:
     """Turns a place in the prompt stream into a group of scored rollouts; the same place and weights give the same group.
 
     `decode`: how engines make text of tokens, special tokens left out. `step_advantage`: the name of the advantage that learns from steps,
-    where one does.
+    where one does. `values`: what tells the values of steps, where the advantage needs them.
     """
 
     prompt_at: Callable[[int], Prompt]
@@ -37,6 +38,7 @@ class Collector:
     decode: Decode
     greedy_baseline: bool = False
     step_advantage: str | None = None
+    values: ValueEstimator | None = None
 
     async def collect(self, index: int) -> RolloutGroup:
         """Sample and score the group at this place.
@@ -55,7 +57,13 @@ class Collector:
         judged = (prompt, [*completions, *greedy_completions], verdicts)
         has_steps = any(verdict.steps for verdict in verdicts)  # Decoding takes milliseconds, which the engine need not wait for.
         rollouts = await asyncio.to_thread(self._rollouts, *judged) if has_steps else self._rollouts(*judged)
-        return RolloutGroup(index, tuple(rollouts[: len(completions)]), rollouts[-1] if self.greedy_baseline else None)
+        group = RolloutGroup(index, tuple(rollouts[: len(completions)]), rollouts[-1] if self.greedy_baseline else None)
+        return group if self.values is None else await self._with_values(group, self.values)
+
+    async def _with_values(self, group: RolloutGroup, estimator: ValueEstimator) -> RolloutGroup:
+        ends = await asyncio.to_thread(lambda: [estimator.step_ends(rollout.completion) for rollout in group.rollouts])
+        async with first_failure():
+            return replace(group, values=await estimator.values_of(group, ends))
 
     def _rollouts(self, prompt: Prompt, completions: Sequence[Completion], verdicts: Sequence[Verdict]) -> list[Rollout]:
         """Put completions and verdicts together and find the steps' ends among the tokens."""
