@@ -15,6 +15,7 @@ from rlvr.judge import Judge
 from rlvr.registries import ENVIRONMENTS
 from rlvr.rollouts.collector import Collector
 from rlvr.rollouts.continuation import JUDGED_AT_ONCE, Continuer
+from rlvr.rollouts.gathering import Gathering
 from rlvr.rollouts.sampler import Episodes, Sampler, SingleTurn
 from rlvr.rollouts.step_values import ValueEstimator
 from rlvr.session import Session
@@ -79,6 +80,8 @@ def build_collector(config: RunConfig, session: Session, prompt_at: Callable[[in
         greedy_baseline=config.algorithm.needs_greedy_baseline,
         step_advantage=config.algorithm.step_advantage,
         values=values,
+        # With staleness groups come and go one by one; other engines decode as they are asked, and would only wait.
+        gathering=Gathering() if values and session.engine.shares_weights and config.batch.max_staleness == 0 else None,
     )
 
 
