@@ -41,12 +41,19 @@ class Sentences:
         return [Verdict(score_of(response.text), "partial") for response in responses]
 
 
+ASKED: list[str] = []
+JUDGED: list[str] = []
+"""The problems whose responses `Unhurried` was asked to judge, and has judged, in order."""
+
+
 @dataclass(frozen=True, slots=True)
 class Unhurried:
-    """Scores as `Sentences`, after a time that is another one in every run."""
+    """Scores as `Sentences`, after a time that is another one in every run, and long for the first it is asked."""
 
     async def __call__(self, problem: Problem, responses: Sequence[Response]) -> list[Verdict]:
-        await asyncio.sleep(random.Random(time.perf_counter_ns()).uniform(0, 0.02))
+        ASKED.append(problem.id)
+        await asyncio.sleep(0.2 if len(ASKED) == 1 else random.Random(time.perf_counter_ns()).uniform(0, 0.01))
+        JUDGED.append(problem.id)
         return await Sentences()(problem, responses)
 
 
@@ -223,11 +230,20 @@ def test_a_resumed_run_equals_the_uninterrupted_one(tmp_path, few_letters):
 
 
 def test_what_a_verifier_takes_its_time_for_changes_nothing(tmp_path, few_letters):
-    runs = [
-        train(vine_run(tmp_path, few_letters, name=name, verifier={"name": f"{__name__}:Unhurried"}, batch={"prompts_per_step": 4})).folder
-        for name in ("one", "other")
-    ]
-    assert_same_run(*runs)
+    changes = {
+        "verifier": {"name": f"{__name__}:Unhurried"},
+        "batch": {"prompts_per_step": 4},
+        "num_steps": 3,
+        "held_out": {"num_problems": None},
+    }
+    runs = []
+    for name in ("one", "other"):
+        ASKED.clear()
+        JUDGED.clear()
+        runs.append(train(vine_run(tmp_path, few_letters, name=name, **changes)).folder)
+        # All groups of a step are judged before the first of them asks for values: their rollouts are decoded together.
+        assert len(set(JUDGED[:4])) == 4 and len(JUDGED) > 12
+    assert_same_run(*runs, step=3)
 
 
 def test_a_group_waiting_in_a_checkpoint_keeps_its_values(tmp_path, few_letters):
