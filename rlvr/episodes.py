@@ -63,8 +63,8 @@ def build_sampler_of(config: RunConfig | None, engine: Engine, tokenizer: PreTra
     )
 
 
-def build_collector(config: RunConfig, session: Session, prompt_at: Callable[[int], Prompt], judge: Judge) -> Collector:
-    """Return what makes a run's groups: its engine draws, its verifier judges, and where the advantage needs values they are asked for."""
+def build_collector(config: RunConfig, session: Session, sampler: Sampler, prompt_at: Callable[[int], Prompt], judge: Judge) -> Collector:
+    """Return what makes a run's groups: the sampler draws, the judge judges, and where the advantage needs values the engine is asked."""
     decode, sampling = decoder(session.loaded.tokenizer), sampling_of(config)
     values = None
     if config.algorithm.needs_values:
@@ -72,7 +72,7 @@ def build_collector(config: RunConfig, session: Session, prompt_at: Callable[[in
         values = ValueEstimator(continuer, config.algorithm.vine, sampling, config.seed)
     return Collector(
         prompt_at=prompt_at,
-        sampler=build_sampler(config, session),
+        sampler=sampler,
         judge=judge,
         sampling=sampling,
         seed=config.seed,

@@ -15,7 +15,7 @@ from statistics import fmean
 from rlvr.algorithms import AlgorithmConfig
 from rlvr.config import RunConfig
 from rlvr.credit import scores_are_informative
-from rlvr.episodes import build_collector
+from rlvr.episodes import build_collector, build_sampler
 from rlvr.errors import ConfigError
 from rlvr.in_order import in_order
 from rlvr.judge import Judge
@@ -69,7 +69,7 @@ async def _roll_out(config: RunConfig, num_groups: int, output: Path, judge: Jud
     async with open_session_of(config, run_folder=output, num_updates=1, tell=progress.warn) as session:
         data = load_run_data(config, session.loaded.tokenizer)
         await session.bring_engine(0)
-        collector = build_collector(config, session, data.prompt_at, judge)
+        collector = build_collector(config, session, build_sampler(config, session), data.prompt_at, judge)
         groups: list[RolloutGroup] = []
         failures: list[VerifierError] = []
 

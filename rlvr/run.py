@@ -181,7 +181,7 @@ class Run:
         config = self._config
         if config.rollouts.replay:
             return Replay(Path(config.rollouts.replay))
-        return build_collector(config, self._session, self._data.prompt_at, self._judge)
+        return build_collector(config, self._session, self._sampler, self._data.prompt_at, self._judge)
 
     async def to_the_end(self) -> TrainResult:
         """Run the steps that are left."""
