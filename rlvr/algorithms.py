@@ -100,7 +100,7 @@ class VineConfig(Settings):
     """Auxiliary rollouts from the beginning of each step but the first."""
     separator: str | None = Field(None, min_length=1)
     """What ends a step; None: blank lines, so that paragraphs are steps."""
-    max_steps: int = Field(32, ge=1)
+    max_steps: int = Field(32, ge=2)
     """Neighbouring steps of a completion that has more are joined, evenly, so that no completion costs more rollouts than these."""
 
 
