@@ -18,6 +18,7 @@ from torch import Tensor
 from rlvr.algorithms import PROCESS_ADVANTAGES, AlgorithmSettings
 from rlvr.registries import ADVANTAGES
 from rlvr.rewards import SPREAD_TOLERANCE, is_informative
+from rlvr.types import StepValues
 
 ZSCORE_EPS = 1e-6  # The paper divides by the bare standard deviation; this only keeps a nearly flat group finite.
 
@@ -40,6 +41,7 @@ class GroupRewards:
     `lengths`: tokens. `greedy_reward`: that of the greedy completion, for ReMax. `token_penalties`: one [length] tensor a completion, what
     each token costs (the KL in the reward, coefficient included); None where there is none. `scored`: which completions the loss looks at;
     None for all. `steps`: for each completion its scored steps, ends counted in the tokens of `lengths`; None where no completion has any.
+    `values`: for each completion the values of the states between its steps; None where they were not asked for.
     """
 
     rewards: Float[Tensor, " G"]
@@ -48,6 +50,7 @@ class GroupRewards:
     token_penalties: tuple[Tensor, ...] | None = None
     scored: tuple[bool, ...] | None = None
     steps: tuple[StepRewards, ...] | None = None
+    values: tuple[StepValues, ...] | None = None
 
     @property
     def returns(self) -> Float[Tensor, " G"]:
@@ -184,7 +187,7 @@ def process_group_zscore(group: GroupRewards, *, discount: float = 1.0) -> list[
         return [torch.zeros(int(length)) for length in group.lengths]
     mean, scale = scores.mean(), 1 / (scores.std() + ZSCORE_EPS)
     to_go = [_return_to_go((step.scores.double() - mean) * scale, discount) for step in steps]
-    return [_over_tokens(values, step, length) for values, step, length in zip(to_go, steps, group.lengths.tolist(), strict=True)]
+    return [_over_tokens(values, step.ends, length) for values, step, length in zip(to_go, steps, group.lengths.tolist(), strict=True)]
 
 
 def process_return_to_go(group: GroupRewards, *, discount: float = 1.0) -> list[Tensor]:
@@ -205,7 +208,7 @@ def process_return_to_go(group: GroupRewards, *, discount: float = 1.0) -> list[
         row[: len(step.scores)] = _return_to_go(step.scores.double(), discount)
     centred = returns - returns.mean(0)
     centred[:, returns.amax(0) - returns.amin(0) <= SPREAD_TOLERANCE] = 0
-    return [_over_tokens(row, step, length) for row, step, length in zip(centred, steps, group.lengths.tolist(), strict=True)]
+    return [_over_tokens(row, step.ends, length) for row, step, length in zip(centred, steps, group.lengths.tolist(), strict=True)]
 
 
 def process_min_form(group: GroupRewards, *, temperature: float = 0.1) -> list[Tensor]:
@@ -225,7 +228,7 @@ def process_min_form(group: GroupRewards, *, temperature: float = 0.1) -> list[T
     steps = _steps_of(group, "process_min_form")
     weighted = [torch.softmax(-step.scores.double() / temperature, 0) * step.scores.double() for step in steps]
     returns = [
-        _over_tokens(_return_to_go(values), step, length)
+        _over_tokens(_return_to_go(values), step.ends, length)
         for values, step, length in zip(weighted, steps, group.lengths.tolist(), strict=True)
     ]
     values = torch.cat(returns)
@@ -234,6 +237,33 @@ def process_min_form(group: GroupRewards, *, temperature: float = 0.1) -> list[T
     sums, counts = torch.stack([credit.double().sum() for credit in returns]), group.lengths.double()
     baselines = (sums.sum() - sums) / (counts.sum() - counts).clamp(min=1)
     return [(credit.double() - baseline).float() for credit, baseline in zip(returns, baselines, strict=True)]
+
+
+def vine(group: GroupRewards) -> list[Tensor]:
+    """Credit each step with what it adds to the return that can be expected, as rollouts from where it begins and ends tell.
+
+    A_ij = V(s_i(j+1)) - V(s_ij) for the tokens of step j, and R_i - V(s_ij) for those of the last: r + gamma V(s') - V(s) with gamma 1,
+    rewards of 0 before the end, and nothing to come behind it. V(s_ij), the value of the prompt and the first steps, is the mean score of
+    K rollouts from there. VinePPO, arXiv:2410.01679, section 4; github.com/McGill-NLP/VinePPO, whose batch also whitens what comes out.
+    They draw K rollouts from the prompt as well; here V(s_i0) is the mean return of the siblings, which are such rollouts already and
+    independent of completion i. A completion's credits sum up to `leave_one_out`'s, and with a single step are the same.
+
+    Raises: ValueError: fewer than two completions, or no values.
+    Example: rewards 1, 0; the first has two steps of one token with the value 0.75 between them, the second one step. The prompt's values
+    are 0 and 1, so 0.75, 0.25 and -1.
+    """
+    if group.values is None:
+        raise ValueError("advantage vine needs the values of the states between steps, and the group has none: values is None")
+    returns, size = group.returns, len(group.rewards)
+    if size < 2:
+        raise ValueError(f"advantage vine compares completions of one prompt and got {size}: use a group size of at least 2")
+    prompt_values = (returns.sum() - returns) / (size - 1)
+    credits = []
+    for reward, first, steps, length in zip(returns.tolist(), prompt_values.tolist(), group.values, group.lengths.tolist(), strict=True):
+        gains = torch.tensor([first, *steps.values, reward], dtype=torch.float64).diff()
+        gains[gains.abs() <= SPREAD_TOLERANCE] = 0
+        credits.append(_over_tokens(gains, torch.tensor(steps.ends), length))
+    return credits
 
 
 def same(tensor: Tensor) -> Tensor:
@@ -286,7 +316,7 @@ def carries_gradient(group: GroupRewards, config: AlgorithmSettings) -> bool:
 
     Equal outcomes with different steps are information; so is one completion with a good and a bad step.
     """
-    if config.step_advantage is None:
+    if not config.credits_steps:
         return is_informative(group.returns.tolist())
     return any(bool((credit.abs() > SPREAD_TOLERANCE).any()) for credit in group_advantages(group, config))
 
@@ -372,7 +402,7 @@ def _return_to_go(values: Float[Tensor, " S"], discount: float = 1.0) -> Float[T
     return returns
 
 
-def _over_tokens(values: Float[Tensor, " N"], steps: StepRewards, length: int) -> Float[Tensor, " L"]:
+def _over_tokens(values: Float[Tensor, " N"], ends: Int[Tensor, " S"], length: int) -> Float[Tensor, " L"]:
     """Repeat each step's value over its tokens. A completion without steps gets what a first step would, 0 where there is no value."""
-    step_of_token = torch.searchsorted(steps.ends, torch.arange(length), right=True)
+    step_of_token = torch.searchsorted(ends, torch.arange(length), right=True)
     return torch.cat([values, values.new_zeros(1)])[step_of_token].float()

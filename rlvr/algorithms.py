@@ -26,7 +26,9 @@ PROCESS_ADVANTAGES = {
 """Advantages that learn from the scores of steps, each with the baseline of the same kind for the outcome."""
 PROCESS_READS = {"discount": ("process_group_zscore", "process_return_to_go"), "temperature": ("process_min_form",)}
 """Settings of the algorithm's `process` that not all of them read."""
-GROUP_ADVANTAGES = frozenset({"group_zscore", "group_centred", "leave_one_out", "optimal_baseline", "pass_at_k", *PROCESS_ADVANTAGES})
+GROUP_ADVANTAGES = frozenset(
+    {"group_zscore", "group_centred", "leave_one_out", "optimal_baseline", "pass_at_k", "vine", *PROCESS_ADVANTAGES}
+)
 OVERLONG_BUFFER_SHARE = 4096 / 20480  # DAPO arXiv:2503.14476, section 4.1: a buffer of 4096 within a limit of 20480 tokens
 
 
@@ -67,6 +69,7 @@ GRPO_KL = KlConfig(coefficient=0.04)  # arXiv:2402.03300, section 4.2
 REWARD_KL = KlConfig(estimator="k1", where="reward")
 REINFORCE_PP_KL = KlConfig(coefficient=0.001, estimator="k1", where="reward")  # arXiv:2501.03262, for mathematics; 0.01 for chat
 REINFORCE_PP_BASELINE_KL = KlConfig(coefficient=0.001, estimator="k2")  # k2 in the loss, arXiv:2501.03262
+VINEPPO_KL = KlConfig(coefficient=1e-4)  # github.com/McGill-NLP/VinePPO, configs/trainers/refKl0.0001.jsonnet and klLoss.jsonnet
 
 
 class OverlongConfig(Settings):
@@ -90,6 +93,17 @@ class ProcessConfig(Settings):
     """process_group_zscore, process_return_to_go: what a step's score loses with each step between; at 0 a token answers for its own."""
     temperature: float = Field(0.1, gt=0)  # https://github.com/CJReinforce/PURE, openrlhf/utils/utils.py
     """process_min_form: the smaller, the nearer the return is to the lowest score of a step."""
+
+
+class VineConfig(Settings):
+    """Where the policy is asked again what becomes of a completion, and how often: `advantage: vine`."""
+
+    num_rollouts: int = Field(9, ge=1)  # github.com/McGill-NLP/VinePPO, configs/polIter_rho1bSft2_vineppo_MATH.jsonnet
+    """Auxiliary rollouts from the beginning of each step but the first."""
+    separator: str | None = Field(None, min_length=1)
+    """What ends a step; None: blank lines, so that paragraphs are steps."""
+    max_steps: int = Field(32, ge=2)
+    """Neighbouring steps of a completion that has more are joined, evenly, so that no completion costs more rollouts than these."""
 
 
 class CorrectionConfig(Settings):
@@ -149,6 +163,8 @@ class AlgorithmSettings(Settings):
     """Optimise the best of k completions instead of the mean one; needs `advantage: pass_at_k`."""
     process: ProcessConfig = ProcessConfig()
     """For advantages that learn from the scores of steps: process_group_zscore, process_return_to_go, process_min_form."""
+    vine: VineConfig = VineConfig()
+    """For advantage vine."""
     batch_scaling: Literal["none", "whiten", "informative_share"] = "none"
     """After the groups: whiten subtracts the mean and divides by the standard deviation over all scored tokens of the batch;
     informative_share multiplies by groups / informative groups."""
@@ -167,6 +183,16 @@ class AlgorithmSettings(Settings):
     def step_advantage(self) -> str | None:
         """The advantage, where it is one that learns from the scores of steps."""
         return self.advantage if self.advantage in PROCESS_ADVANTAGES else None
+
+    @property
+    def needs_values(self) -> bool:
+        """Whether each group also needs the values of the states between its completions' steps."""
+        return self.advantage == "vine"
+
+    @property
+    def credits_steps(self) -> bool:
+        """Whether the tokens of one completion are credited by step, so that equal rewards may teach something."""
+        return self.step_advantage is not None or self.needs_values
 
     @property
     def needs_reference(self) -> bool:
@@ -206,7 +232,12 @@ class AlgorithmSettings(Settings):
                     f"advantage to one of {', '.join(PROCESS_ADVANTAGES)}"
                 )
             return self
-        if process.outcome_advantage is not None and process.outcome_advantage in {*PROCESS_ADVANTAGES, "pass_at_k", "greedy_baseline"}:
+        if process.outcome_advantage is not None and process.outcome_advantage in {
+            *PROCESS_ADVANTAGES,
+            "pass_at_k",
+            "greedy_baseline",
+            "vine",
+        }:
             raise ValueError(
                 f"process.outcome_advantage={process.outcome_advantage} is no advantage of a group's outcomes alone: set for example "
                 "group_zscore or leave_one_out"
@@ -227,6 +258,21 @@ class AlgorithmSettings(Settings):
             raise ValueError(
                 f"advantage={self.advantage} takes no KL in the reward (kl.where=reward): set kl.where=loss, or kl.coefficient to 0"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _check_vine(self) -> AlgorithmSettings:
+        if not self.needs_values:
+            if self.vine != VineConfig():
+                raise ValueError(f"advantage={self.advantage} estimates no values of steps, so vine would do nothing: set advantage=vine")
+            return self
+        if self.overlong is not None:
+            raise ValueError(
+                "advantage=vine compares rewards with values of the verifier's score, from which overlong would take something away: set "
+                "overlong to null, and let a verifier judge the length (`length`)"
+            )
+        if self.kl.where == "reward" and self.kl.coefficient > 0:
+            raise ValueError("advantage=vine takes no KL in the reward (kl.where=reward): set kl.where=loss, or kl.coefficient to 0")
         return self
 
     @model_validator(mode="after")
@@ -372,6 +418,20 @@ class GmpoConfig(GrpoConfig):
     kl: KlConfig = KlConfig()
 
 
+class VinePpoConfig(GrpoConfig):
+    """PPO with Monte-Carlo values of the steps in the place of a value network, arXiv:2410.01679.
+
+    Clip, averaging, whitening and KL are those of github.com/McGill-NLP/VinePPO. Its KL is summed over a completion's tokens and averaged
+    over completions; here it is averaged as the loss is, over tokens.
+    """
+
+    name: Literal["vineppo"] = "vineppo"
+    advantage: str = "vine"
+    aggregation: Aggregation = "token_mean"
+    kl: Annotated[KlConfig, _over(VINEPPO_KL)] = VINEPPO_KL
+    batch_scaling: Literal["none", "whiten", "informative_share"] = "whiten"
+
+
 AlgorithmConfig = Annotated[
     GrpoConfig
     | DrGrpoConfig
@@ -385,7 +445,8 @@ AlgorithmConfig = Annotated[
     | OpoConfig
     | GpgConfig
     | SapoConfig
-    | GmpoConfig,
+    | GmpoConfig
+    | VinePpoConfig,
     Field(discriminator="name"),
 ]
 

@@ -474,6 +474,11 @@ class RunConfig(Settings):
     @model_validator(mode="after")
     def _check_algorithm(self) -> RunConfig:
         check_algorithm(self.algorithm, group_size=self.batch.group_size, max_new_tokens=self.sampling.max_new_tokens)
+        if self.algorithm.needs_values and self.environment is not None:
+            raise ValueError(
+                f"algorithm.advantage={self.algorithm.advantage} continues completions from their middle, and an episode with "
+                f"environment.name={self.environment.name} cannot be begun there: leave the environment out, or set another advantage"
+            )
         kl, completions = self.algorithm.kl, self.batch.prompts_per_step * self.batch.group_size
         if kl.controller == "adaptive" and completions >= 5 * kl.horizon:  # A step multiplies by 1 - 0.2 * completions / horizon or more.
             raise ValueError(

@@ -11,6 +11,7 @@ from torch import Tensor
 from rlvr.advantages import GroupRewards, StepRewards, carries_gradient, compute_advantages
 from rlvr.algorithms import AlgorithmConfig
 from rlvr.distributed import ALONE, Ranks
+from rlvr.errors import ConfigError
 from rlvr.policy.protocol import Policy
 from rlvr.rewards import is_informative, kl_token_penalties, shape_rewards
 from rlvr.rollouts.samples import policy_sample
@@ -47,11 +48,16 @@ def credit_groups(
 
     A truncated completion keeps its place in the group's baseline; with `mask_truncated` it is not itself learned from.
 
-    Raises: ConfigError: the advantage learns from scores of steps, and a group has none.
+    Raises: ConfigError: the advantage learns from scores or values of steps, and a group has none.
     """
     for group in groups:
         if config.step_advantage is not None:
             require_steps(group.rollouts, config.step_advantage)
+        if config.needs_values and group.values is None:
+            raise ConfigError(
+                f"advantage={config.advantage} learns from values of steps, and the group at place {group.index} was sampled without them: "
+                "dump groups with the advantage they are to be replayed with"
+            )
     rewards = [shape_rewards(group.rollouts, config, max_new_tokens=max_new_tokens) for group in groups]
     penalties = _penalties(groups, config, policy, kl_coefficient)
     seen = [
@@ -62,6 +68,7 @@ def credit_groups(
             token_penalties=group_penalties,
             scored=tuple(_is_scored(rollout, config) for rollout in group.rollouts),
             steps=_steps(group.rollouts),
+            values=group.values.steps if group.values else None,
         )
         for group, group_rewards, group_penalties in zip(groups, rewards, penalties, strict=True)
     ]
@@ -72,7 +79,7 @@ def credit_groups(
             rewards=tuple(group_rewards),
             advantages=tuple(float(credit.mean()) for credit in credits),
             samples=_samples(group, credits, config),
-            informative=is_informative(group_rewards) if config.step_advantage is None else carries_gradient(group_seen, config),
+            informative=carries_gradient(group_seen, config) if config.credits_steps else is_informative(group_rewards),
             penalty_kl=tuple(float(p.sum()) / kl_coefficient for p in group_penalties or ()),
         )
         for group, group_rewards, group_seen, credits, group_penalties in zip(groups, rewards, seen, advantages, penalties, strict=True)
@@ -88,6 +95,7 @@ def scores_are_informative(group: RolloutGroup, config: AlgorithmConfig) -> bool
         rewards=torch.tensor([rollout.verdict.score for rollout in group.rollouts], dtype=torch.float64),
         lengths=torch.tensor([rollout.completion.num_written for rollout in group.rollouts]),
         steps=_steps(group.rollouts),
+        values=group.values.steps if group.values else None,
     )
     return carries_gradient(seen, config)
 

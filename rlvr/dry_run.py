@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from rlvr.algorithms import AlgorithmConfig
 from rlvr.config import (
     PREPARED_BY_RECIPE,
     DataConfig,
@@ -122,6 +123,7 @@ def inspect_run(config: RunConfig | SftConfig, *, resume: Path | None = None, ma
             _check_verifier(report, "verifier", config.verifier, problems, config.guards.max_failure_rate, without_rows=prepared)
         _check_engine(report, config.engine)
         _check_environment(report, config)
+        _check_values(report, config.algorithm)
         for evaluation in config.evaluations:
             _check_evaluation(report, evaluation)
     else:
@@ -152,7 +154,8 @@ def workload(config: RunConfig | SftConfig, model: InspectedModel, num_processes
         tokens, longest = config.batch.tokens_per_microbatch, config.data.max_prompt_tokens + config.sampling.max_new_tokens
         in_module = config.engine.name not in ("vllm", "vllm_server")
         per_step = config.batch.prompts_per_step * config.batch.group_size // num_processes
-        rows = min(config.engine.max_batch_size, per_step) if in_module else 0
+        drawn = per_step * max(1, _most_rollouts(config.algorithm))
+        rows = min(config.engine.max_batch_size, drawn) if in_module else 0
         reference = config.algorithm.needs_reference and config.model.lora is None
     else:
         tokens, longest, rows, reference = config.tokens_per_microbatch, config.tokens_per_microbatch, 0, False
@@ -405,6 +408,19 @@ def _answers(url: str) -> bool:
 def _check_environment(report: Report, config: RunConfig) -> None:
     if config.environment is not None and report.attempt("environment", lambda: build_environment(config)) is not None:
         report.add("environment", f"'{config.environment.name}', at most {config.environment.max_turns} replies")
+
+
+def _check_values(report: Report, config: AlgorithmConfig) -> None:
+    if config.needs_values:
+        vine = config.vine
+        steps = "paragraphs" if vine.separator is None else f"what {vine.separator!r} ends"
+        each = f"{vine.num_rollouts} rollouts from the beginning of each but the first, at most {_most_rollouts(config)} for a completion"
+        report.add("values", f"steps are {steps}; {each}")
+
+
+def _most_rollouts(config: AlgorithmConfig) -> int:
+    """How many rollouts the values of one completion take at most."""
+    return config.vine.num_rollouts * (config.vine.max_steps - 1) if config.needs_values else 0
 
 
 def _check_trackers(report: Report, config: RunConfig | SftConfig) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from rlvr.config import RunConfig
@@ -10,11 +11,16 @@ from rlvr.data.chat import answer_ids, render
 from rlvr.engines.protocol import Engine
 from rlvr.environments.protocol import Environment
 from rlvr.errors import ConfigError
+from rlvr.judge import Judge
 from rlvr.registries import ENVIRONMENTS
+from rlvr.rollouts.collector import Collector
+from rlvr.rollouts.continuation import JUDGED_AT_ONCE, Continuer
+from rlvr.rollouts.gathering import Gathering
 from rlvr.rollouts.sampler import Episodes, Sampler, SingleTurn
+from rlvr.rollouts.step_values import ValueEstimator
 from rlvr.session import Session
 from rlvr.step_tokens import Decode
-from rlvr.types import Sampling
+from rlvr.types import Prompt, Sampling
 from verifiers.types import Message, Problem
 
 if TYPE_CHECKING:
@@ -54,6 +60,28 @@ def build_sampler_of(config: RunConfig | None, engine: Engine, tokenizer: PreTra
         decode=lambda ids: tokenizer.decode(list(ids), skip_special_tokens=False),
         max_turns=config.environment.max_turns,
         timeout_seconds=config.environment.timeout_seconds,
+    )
+
+
+def build_collector(config: RunConfig, session: Session, sampler: Sampler, prompt_at: Callable[[int], Prompt], judge: Judge) -> Collector:
+    """Return what makes a run's groups: the sampler draws, the judge judges, and where the advantage needs values the engine is asked."""
+    decode, sampling = decoder(session.loaded.tokenizer), sampling_of(config)
+    values = None
+    if config.algorithm.needs_values:
+        continuer = Continuer(session.engine, judge, decode, asyncio.Semaphore(JUDGED_AT_ONCE))
+        values = ValueEstimator(continuer, config.algorithm.vine, sampling, config.seed)
+    return Collector(
+        prompt_at=prompt_at,
+        sampler=sampler,
+        judge=judge,
+        sampling=sampling,
+        seed=config.seed,
+        decode=decode,
+        greedy_baseline=config.algorithm.needs_greedy_baseline,
+        step_advantage=config.algorithm.step_advantage,
+        values=values,
+        # With staleness groups come and go one by one; other engines decode as they are asked, and would only wait.
+        gathering=Gathering() if values and session.engine.shares_weights and config.batch.max_staleness == 0 else None,
     )
 
 

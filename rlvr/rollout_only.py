@@ -15,11 +15,10 @@ from statistics import fmean
 from rlvr.algorithms import AlgorithmConfig
 from rlvr.config import RunConfig
 from rlvr.credit import scores_are_informative
-from rlvr.episodes import build_sampler, decoder, sampling_of
+from rlvr.episodes import build_collector, build_sampler
 from rlvr.errors import ConfigError
 from rlvr.in_order import in_order
 from rlvr.judge import Judge
-from rlvr.rollouts.collector import Collector
 from rlvr.rollouts.group_file import DumpFacts, GroupDump
 from rlvr.run_data import load_run_data
 from rlvr.session import open_session_of
@@ -70,16 +69,7 @@ async def _roll_out(config: RunConfig, num_groups: int, output: Path, judge: Jud
     async with open_session_of(config, run_folder=output, num_updates=1, tell=progress.warn) as session:
         data = load_run_data(config, session.loaded.tokenizer)
         await session.bring_engine(0)
-        collector = Collector(
-            data.prompt_at,
-            build_sampler(config, session),
-            judge,
-            sampling_of(config),
-            config.seed,
-            decoder(session.loaded.tokenizer),
-            greedy_baseline=config.algorithm.needs_greedy_baseline,
-            step_advantage=config.algorithm.step_advantage,
-        )
+        collector = build_collector(config, session, build_sampler(config, session), data.prompt_at, judge)
         groups: list[RolloutGroup] = []
         failures: list[VerifierError] = []
 

@@ -12,15 +12,15 @@ from pathlib import Path
 from rlvr.config import RunConfig
 from rlvr.credit import scores_are_informative
 from rlvr.distributed import Ranks, joined_ranks
-from rlvr.episodes import build_sampler, decoder, sampling_of
+from rlvr.episodes import build_collector, build_sampler, sampling_of
 from rlvr.errors import WeightSyncMismatch
 from rlvr.evaluation.held_out import HeldOutResult, evaluate_held_out
 from rlvr.exchange import WorkSplit
 from rlvr.guards import GuardState
+from rlvr.judge import Judge
 from rlvr.mismatch import NUM_PROMPTS, Mismatch, probe_mismatch
 from rlvr.rewards import KlController
 from rlvr.rollouts.buffer import RolloutBuffer
-from rlvr.rollouts.collector import Collector, Judge
 from rlvr.rollouts.group_file import Replay, read_facts
 from rlvr.rollouts.producer import GroupSource, Producer
 from rlvr.run_data import RunData, load_run_data
@@ -181,16 +181,7 @@ class Run:
         config = self._config
         if config.rollouts.replay:
             return Replay(Path(config.rollouts.replay))
-        return Collector(
-            prompt_at=self._data.prompt_at,
-            sampler=self._sampler,
-            judge=self._judge,
-            sampling=self._sampling,
-            seed=config.seed,
-            decode=decoder(self._session.loaded.tokenizer),
-            greedy_baseline=config.algorithm.needs_greedy_baseline,
-            step_advantage=config.algorithm.step_advantage,
-        )
+        return build_collector(config, self._session, self._sampler, self._data.prompt_at, self._judge)
 
     async def to_the_end(self) -> TrainResult:
         """Run the steps that are left."""

@@ -56,7 +56,7 @@ def step_metrics(result: StepResult) -> dict[str, float]:
     }
     if result.sync_difference is not None:
         metrics[names.SYNC_DIFFERENCE] = result.sync_difference
-    metrics |= _part_means(rollouts) | _update_metrics(result.updates)
+    metrics |= _part_means(rollouts) | _value_metrics(result.groups) | _update_metrics(result.updates)
     if max(result.staleness) == 0 and "policy/behavior_gap" in metrics:
         # Fresh rollouts: engine and policy hold the same weights, so whatever lies between their log-probs is a fault.
         metrics[names.LOGPROB_DRIFT] = metrics["policy/behavior_gap"]
@@ -70,6 +70,23 @@ def _part_means(rollouts: Sequence[Rollout]) -> dict[str, float]:
         f"verdict/{name}": fmean(rollout.verdict.parts[name] for rollout in rollouts if name in rollout.verdict.parts)
         for name in part_names
     }
+
+
+def _value_metrics(groups: Sequence[CreditedGroup]) -> dict[str, float]:
+    """What the values of steps say and took; nothing where no group has them."""
+    known = [credited.group.values for credited in groups if credited.group.values is not None]
+    if not known:
+        return {}
+    steps = [each for of_group in known for each in of_group.steps]
+    values = [value for each in steps for value in each.values]
+    num_rollouts = sum(of_group.num_rollouts for of_group in known)
+    metrics = {
+        names.VALUE_STEPS: fmean(len(each.ends) for each in steps),
+        names.VALUE_ROLLOUTS: float(num_rollouts),
+        names.VALUE_TOKENS: float(sum(of_group.num_tokens for of_group in known)),
+        names.VALUE_UNJUDGED: sum(of_group.num_unjudged for of_group in known) / max(num_rollouts, 1),
+    }
+    return metrics | ({names.VALUE_MEAN: fmean(values)} if values else {})
 
 
 def _update_metrics(updates: Sequence[UpdateResult]) -> dict[str, float]:

@@ -78,12 +78,35 @@ class Rollout:
 
 
 @dataclass(frozen=True, slots=True)
+class StepValues:
+    """A completion's steps: the exclusive end of each among its tokens, and, of each but the first, the value of the state it begins in.
+
+    That value is the mean score of auxiliary rollouts from there. The first step begins at the prompt.
+    """
+
+    ends: tuple[int, ...]
+    values: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class GroupValues:
+    """The steps of a group's completions, in their order, and what their values took: rollouts, those of them that could not be judged and
+    are in no value, and the tokens that were written."""
+
+    steps: tuple[StepValues, ...]
+    num_rollouts: int
+    num_unjudged: int
+    num_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
 class RolloutGroup:
-    """All rollouts of one prompt. `index` is its place in the prompt stream; `greedy` is ReMax's baseline rollout."""
+    """All rollouts of one prompt. `index` is its place in the prompt stream; `greedy` is for ReMax, `values` are for VinePPO."""
 
     index: int
     rollouts: tuple[Rollout, ...]
     greedy: Rollout | None = None
+    values: GroupValues | None = None
 
 
 @dataclass(frozen=True, slots=True)

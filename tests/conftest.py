@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -96,11 +96,11 @@ def save_untied_model(folder: Path) -> None:
     save_tiny_model(folder, tied=False)
 
 
-def save_tiny_model(folder: Path, *, tied: bool = True, seed: int = 0, **changes: int) -> None:
+def save_tiny_model(folder: Path, *, tied: bool = True, seed: int = 0, characters: Sequence[str] = CHARACTERS, **changes: float) -> None:
     import torch
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
-    tokenizer = character_tokenizer()
+    tokenizer = character_tokenizer(characters)
     config = Qwen2Config(
         **{
             "vocab_size": len(tokenizer),
@@ -124,11 +124,11 @@ def save_tiny_model(folder: Path, *, tied: bool = True, seed: int = 0, **changes
     tokenizer.save_pretrained(folder)
 
 
-def character_tokenizer() -> Qwen2Tokenizer:
+def character_tokenizer(characters: Sequence[str] = CHARACTERS) -> Qwen2Tokenizer:
     """One token a character: transformers reads whatever lies beside a Qwen2 model as this class, byte-level BPE, here without merges."""
     from transformers import Qwen2Tokenizer
 
-    vocabulary = {token: index for index, token in enumerate(SPECIAL_TOKENS + CHARACTERS)}
+    vocabulary = {token: index for index, token in enumerate([*SPECIAL_TOKENS, *characters])}
     tokenizer = Qwen2Tokenizer(vocab=vocabulary, merges=[], pad_token="<pad>", eos_token="<eos>", unk_token="<unk>")
     tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|im_end|>"]})
     tokenizer.chat_template = CHAT_TEMPLATE

@@ -17,25 +17,22 @@ from typing import Any
 
 from rlvr.answering import DEFAULT_MAX_NEW_TOKENS, Target, answered_by, asked_as, draw_of, find_target, hash_of, tokenizer_of
 from rlvr.data.problems import load_problems
-from rlvr.engines.protocol import Engine
+from rlvr.episodes import decoder
 from rlvr.errors import ConfigError, DataError
 from rlvr.evaluation.responders import build_prompt
 from rlvr.judge import Judge
 from rlvr.prm.config import LabelConfig
 from rlvr.response_lines import WrittenResponse, field_of, read_records, to_json
 from rlvr.rollouts.collector import first_failure
+from rlvr.rollouts.continuation import JUDGED_AT_ONCE, Continuer, Judged
 from rlvr.seeding import derive_seed
 from rlvr.session import open_engine, prepare_process
 from rlvr.step_tokens import step_token_ends
 from rlvr.tracking.progress import Progress, open_progress
 from rlvr.types import Prompt, Sampling
-from verifiers.errors import VerifierError
 from verifiers.steps import split_steps, steps_of
 from verifiers.text_cache import cache_key
 from verifiers.types import FinishReason, Problem
-
-JUDGED_AT_ONCE = 16
-"""Solutions with the verifier at once: more would only wait inside it, while its deadline runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +69,10 @@ class StepRollouts:
     num_right: int
     num_judged: int
     num_unjudged: int
+
+    @classmethod
+    def of(cls, judged: Judged) -> StepRollouts:
+        return cls(sum(verdict.outcome == "correct" for verdict in judged.verdicts), len(judged.verdicts), judged.num_unjudged)
 
     @property
     def hard(self) -> int | None:
@@ -124,15 +125,12 @@ async def _label(config: LabelConfig, output: Path, target: Target, progress: Pr
         tell=progress.warn,
     ) as opened:
         labeller = Labeller(
-            engine=opened.engine,
+            continuer=Continuer(opened.engine, judge, decoder(tokenizer), asyncio.Semaphore(JUDGED_AT_ONCE)),
             max_sequence_tokens=opened.max_sequence_tokens,
-            judge=judge,
             sampling=sampling,
             num_rollouts=config.num_rollouts,
             separator=config.separator,
             encode=lambda text: tuple(tokenizer(text, add_special_tokens=False).input_ids),
-            decode=lambda ids: tokenizer.decode(list(ids), skip_special_tokens=True),
-            judging=asyncio.Semaphore(JUDGED_AT_ONCE),
         )
         places = asyncio.Semaphore(config.problems_at_once)
         with progress.phase("problems", len(problems)) as advance:
@@ -153,15 +151,12 @@ async def _label(config: LabelConfig, output: Path, target: Target, progress: Pr
 class Labeller:
     """Solves problems, continues the beginnings of solutions, and judges what comes of them."""
 
-    engine: Engine
+    continuer: Continuer
     max_sequence_tokens: int
-    judge: Judge
     sampling: Sampling
     num_rollouts: int
     separator: str | None
     encode: Callable[[str], tuple[int, ...]]
-    decode: Callable[[Sequence[int]], str]
-    judging: asyncio.Semaphore
 
     async def rows(self, problem: Problem, prompt: Prompt, texts: Sequence[str] | None) -> list[dict[str, Any]]:
         """Return a row for each solution: those given as text, or new ones."""
@@ -176,7 +171,7 @@ class Labeller:
                 max_new_tokens=min(self.sampling.max_new_tokens, room),
                 seed=derive_seed(self.sampling.seed or 0, f"solutions to {problem.id}"),
             )
-            drawn = await self.engine.generate(prompt.token_ids, draw)
+            drawn = await self.continuer.engine.generate(prompt.token_ids, draw)
             solutions = [self._solution(each.token_ids, each.finish_reason) for each in drawn]
         async with asyncio.TaskGroup() as tasks:
             labelled = [tasks.create_task(self._row(problem, prompt, number, each)) for number, each in enumerate(solutions)]
@@ -184,11 +179,11 @@ class Labeller:
         return [each.result() for each in labelled] or [self._described(problem, 0, [], [])]
 
     def _solution(self, token_ids: tuple[int, ...], finish_reason: FinishReason) -> Solution:
-        return Solution(token_ids, self.decode(token_ids), finish_reason)
+        return Solution(token_ids, self.continuer.decode(token_ids), finish_reason)
 
     async def _row(self, problem: Problem, prompt: Prompt, number: int, solution: Solution) -> dict[str, Any]:
         ends = split_steps(solution.text, self.separator)
-        token_ends = step_token_ends(solution.token_ids, ends, self.decode)
+        token_ends = step_token_ends(solution.token_ids, ends, self.continuer.decode)
         async with asyncio.TaskGroup() as tasks:
             begun = [
                 tasks.create_task(self._continued(problem, prompt, solution.token_ids[:end], (number, step)))
@@ -214,34 +209,16 @@ class Labeller:
         """The last step is as right as the solution; one that was cut off says nothing of it."""
         if solution.finish_reason != "stop":
             return StepRollouts(0, 0, 0)
-        return await self._judged(problem, [WrittenResponse(solution.text, "stop", len(solution.token_ids))])
+        response = WrittenResponse(solution.text, "stop", len(solution.token_ids))
+        return StepRollouts.of(await self.continuer.judged(problem, [response]))
 
     async def _continued(self, problem: Problem, prompt: Prompt, prefix: tuple[int, ...], place: tuple[int, int]) -> StepRollouts:
-        token_ids = (*prompt.token_ids, *prefix)
-        room = min(self.max_sequence_tokens - len(token_ids), self.sampling.max_new_tokens - len(prefix))
+        room = min(self.max_sequence_tokens - len(prompt.token_ids) - len(prefix), self.sampling.max_new_tokens - len(prefix))
         if room < 1:
             return StepRollouts(0, 0, 0)
         seed = derive_seed(self.sampling.seed or 0, f"continuations of {problem.id}", *place)
         draw = replace(self.sampling, max_new_tokens=room, num_samples=self.num_rollouts, seed=seed)
-        drawn = await self.engine.generate(token_ids, draw)
-        responses = [
-            WrittenResponse(self.decode((*prefix, *each.token_ids)), each.finish_reason, len(prefix) + len(each.token_ids))
-            for each in drawn
-        ]
-        return await self._judged(problem, responses)
-
-    async def _judged(self, problem: Problem, responses: Sequence[WrittenResponse]) -> StepRollouts:
-        num_right = num_judged = 0
-        for response in responses:
-            try:
-                # One at a time: a continuation that cannot be judged must not take the others' verdicts with it.
-                async with self.judging:
-                    [verdict] = await self.judge(problem, [response])
-            except VerifierError:
-                continue
-            num_judged += 1
-            num_right += verdict.outcome == "correct"
-        return StepRollouts(num_right, num_judged, len(responses) - num_judged)
+        return StepRollouts.of(await self.continuer.continued(prompt, prefix, draw))
 
 
 class _LabelFile:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, replace
 
 from rlvr.errors import first_error
 from rlvr.judge import Judge
+from rlvr.rollouts.gathering import Gathering
 from rlvr.rollouts.sampler import Sampler
+from rlvr.rollouts.step_values import ValueEstimator
 from rlvr.seeding import derive_seed
 from rlvr.step_tokens import Decode, completion_step_ends, require_steps
 from rlvr.types import Completion, Prompt, Rollout, RolloutGroup, Sampling
@@ -26,7 +28,8 @@ class Collector:
     """Turns a place in the prompt stream into a group of scored rollouts; the same place and weights give the same group.
 
     `decode`: how engines make text of tokens, special tokens left out. `step_advantage`: the name of the advantage that learns from steps,
-    where one does.
+    where one does. `values`: what tells the values of steps, where the advantage needs them; `gathering`: where groups wait for each other
+    before that, if they should.
     """
 
     prompt_at: Callable[[int], Prompt]
@@ -37,12 +40,19 @@ class Collector:
     decode: Decode
     greedy_baseline: bool = False
     step_advantage: str | None = None
+    values: ValueEstimator | None = None
+    gathering: Gathering | None = None
 
     async def collect(self, index: int) -> RolloutGroup:
         """Sample and score the group at this place.
 
         Raises: VerifierError: the group could not be judged. ConfigError: it has no scores of steps, and the advantage needs them.
         """
+        with self.gathering.taking_part(index) if self.gathering else nullcontext():
+            group = await self._judged(index)
+            return group if self.values is None else await self._with_values(group, self.values)
+
+    async def _judged(self, index: int) -> RolloutGroup:
         prompt = self.prompt_at(index)
         sampling = replace(self.sampling, seed=derive_seed(self.seed, "rollout", index))
         async with first_failure(), asyncio.TaskGroup() as tasks:
@@ -56,6 +66,13 @@ class Collector:
         has_steps = any(verdict.steps for verdict in verdicts)  # Decoding takes milliseconds, which the engine need not wait for.
         rollouts = await asyncio.to_thread(self._rollouts, *judged) if has_steps else self._rollouts(*judged)
         return RolloutGroup(index, tuple(rollouts[: len(completions)]), rollouts[-1] if self.greedy_baseline else None)
+
+    async def _with_values(self, group: RolloutGroup, estimator: ValueEstimator) -> RolloutGroup:
+        ends = await asyncio.to_thread(lambda: [estimator.step_ends(rollout.completion) for rollout in group.rollouts])
+        if self.gathering is not None:
+            await self.gathering.everyone(group.index)
+        async with first_failure():
+            return replace(group, values=await estimator.values_of(group, ends))
 
     def _rollouts(self, prompt: Prompt, completions: Sequence[Completion], verdicts: Sequence[Verdict]) -> list[Rollout]:
         """Put completions and verdicts together and find the steps' ends among the tokens."""

@@ -1,4 +1,4 @@
-"""Whole groups on disk: prompts, tokens, log-probs, versions and verdicts, so that sampling and learning can be looked at one by one.
+"""Whole groups on disk: prompts, tokens, log-probs, versions, verdicts, values; so sampling and learning can be looked at one by one.
 
 A dump is a folder `step_000001.jsonl`, … with one JSON object a group, in the order in which groups were trained on, and `dump.json`.
 """
@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from rlvr.errors import DataError
-from rlvr.types import Completion, Prompt, Rollout, RolloutGroup
+from rlvr.types import Completion, GroupValues, Prompt, Rollout, RolloutGroup, StepValues
 from verifiers.types import Problem, StepScore, Verdict
 
 DUMP_FILE = "dump.json"
@@ -94,13 +94,15 @@ def group_record(group: RolloutGroup) -> dict[str, object]:
         "index": group.index,
         "rollouts": [_rollout_record(rollout) for rollout in group.rollouts],
         "greedy": _rollout_record(group.greedy) if group.greedy else None,
+        "values": asdict(group.values) if group.values else None,
     }
 
 
 def group_from_record(record: dict, prompt: Prompt) -> RolloutGroup:
     """Read what `group_record` wrote."""
     rollouts = tuple(_rollout(entry, prompt) for entry in record["rollouts"])
-    return RolloutGroup(record["index"], rollouts, _rollout(record["greedy"], prompt) if record["greedy"] else None)
+    values = _values(record["values"]) if record.get("values") else None
+    return RolloutGroup(record["index"], rollouts, _rollout(record["greedy"], prompt) if record["greedy"] else None, values)
 
 
 def _whole_record(group: RolloutGroup) -> dict[str, object]:
@@ -117,3 +119,8 @@ def _rollout(record: dict, prompt: Prompt) -> Rollout:
     lists = {name: tuple(value) for name, value in completion.items() if isinstance(value, list)}
     steps = tuple(StepScore(**step) for step in verdict["steps"])
     return Rollout(prompt, Completion(**(completion | lists)), Verdict(**{**verdict, "steps": steps}), tuple(record.get("step_ends", ())))
+
+
+def _values(record: dict) -> GroupValues:
+    steps = tuple(StepValues(tuple(each["ends"]), tuple(each["values"])) for each in record["steps"])
+    return GroupValues(**{**record, "steps": steps})

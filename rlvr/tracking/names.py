@@ -49,6 +49,11 @@ HELD_OUT_TOKENS = "held_out/mean_tokens"
 HELD_OUT_TRUNCATED = "held_out/truncated_share"
 SUPERVISED_LOSS = "supervised/loss"
 SUPERVISED_TOKENS = "supervised/tokens"
+VALUE_MEAN = "values/mean"
+VALUE_STEPS = "values/mean_steps"
+VALUE_ROLLOUTS = "values/rollouts"
+VALUE_TOKENS = "values/tokens"
+VALUE_UNJUDGED = "values/unjudged_share"
 STEP_SECONDS = "time/step_seconds"
 ROLLOUT_SECONDS = "time/rollout_seconds"
 UPDATE_SECONDS = "time/update_seconds"
@@ -107,6 +112,11 @@ METRICS: tuple[Metric, ...] = (
     Metric(HELD_OUT_TRUNCATED, "share", "share of held-out completions cut off at max_new_tokens"),
     Metric(SUPERVISED_LOSS, "nats/token", "cross-entropy on given tokens (`rlvr sft`, or a supervised mix)", "loss"),
     Metric(SUPERVISED_TOKENS, "tokens", "given tokens learned from in the step"),
+    Metric(VALUE_MEAN, "score", "advantage vine: mean value of the states between steps"),
+    Metric(VALUE_STEPS, "steps", "steps of a completion; at 1 there is nothing between steps to be told"),
+    Metric(VALUE_ROLLOUTS, "rollouts", "auxiliary rollouts of the step, from which values are taken and nothing is learned"),
+    Metric(VALUE_TOKENS, "tokens", "tokens of those rollouts"),
+    Metric(VALUE_UNJUDGED, "share", "share of those rollouts that the verifier could not judge; they are in no value"),
     Metric(STEP_SECONDS, "s", "wall time of the step"),
     Metric(ROLLOUT_SECONDS, "s", "wall time spent sampling and judging"),
     Metric(UPDATE_SECONDS, "s", "wall time spent on log-probs and updates"),

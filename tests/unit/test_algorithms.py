@@ -32,6 +32,7 @@ BUNDLES = {
     "gpg": ("group_centred", "reinforce", "token_mean", None, None, 0.0, "loss"),
     "sapo": ("group_zscore", "sapo", "sequence_mean", None, None, 0.0, "loss"),
     "gmpo": ("group_zscore", "gmpo", "sequence_mean", 0.4, 0.4, 0.0, "loss"),
+    "vineppo": ("vine", "clipped_surrogate", "token_mean", 0.2, 0.2, 1e-4, "loss"),
 }
 
 
@@ -71,8 +72,9 @@ def test_a_kl_given_as_an_object_is_taken_as_it_is() -> None:
     assert GrpoConfig(kl=KlConfig()).kl.coefficient == 0.0
 
 
-def test_only_remax_needs_a_greedy_baseline() -> None:
+def test_only_remax_needs_a_greedy_baseline_and_only_vineppo_values() -> None:
     assert [name for name in BUNDLES if read(name=name).needs_greedy_baseline] == ["remax"]
+    assert [name for name in BUNDLES if read(name=name).needs_values] == ["vineppo"]
 
 
 @pytest.mark.parametrize(

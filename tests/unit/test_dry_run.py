@@ -293,6 +293,18 @@ def test_servers_that_do_not_answer_now_are_a_warning_that_names_them(base: dict
     assert "no answer from http://127.0.0.1:9 now; start them with `rlvr serve`" in found.detail
 
 
+def test_the_rollouts_that_values_take_are_told_and_in_the_memory(base: dict) -> None:
+    small = base | {"batch": {"prompts_per_step": 2, "group_size": 2, "tokens_per_microbatch": 64}, "sampling": {"max_new_tokens": 8}}
+    vine = {"name": "vineppo", "vine": {"separator": ".", "num_rollouts": 5, "max_steps": 4}}
+    plain, with_values = inspect(small), inspect(small | {"algorithm": vine})
+    told = next(finding.detail for finding in with_values.findings if finding.name == "values")
+    # 5 rollouts from each of the 3 states between 4 steps.
+    assert "what '.' ends" in told and "at most 15 for a completion" in told
+    assert not [finding for finding in plain.findings if finding.name == "values"]
+    caches = [next(part.num_bytes for part in report.memory.parts if "cache" in part.name) for report in (plain, with_values)]
+    assert caches[1] == 15 * caches[0]
+
+
 def test_an_environment_is_built_and_its_wrong_options_are_named(base: dict) -> None:
     options = {"sandbox": "local", "sandbox_options": {"allow_unsafe": True}}
     sound = base | {"environment": {"name": "python", "options": options}}

@@ -34,3 +34,11 @@ def test_adapters_alone_are_sent_to_vllm_in_the_process(run_script, tiny_model_f
     assert all(row["engine/sync_difference"] < 1e-4 and row["engine/logprob_drift"] < 1e-4 for row in rows[1:])
     assert rows[-1]["reward/mean"] > rows[1]["reward/mean"] or rows[-1]["policy/grad_norm"] > 0
     assert list((tmp_path / "runs" / "small" / "adapters").glob("version_*/adapter_model.safetensors"))
+
+
+def test_values_of_steps_are_asked_of_vllm(run_script, tiny_model_folder, tmp_path):
+    algorithm = {"name": "vineppo", "kl": {"coefficient": 0.0}, "vine": {"separator": "e", "num_rollouts": 3}}
+    rows = run_script(SCRIPT, tiny_model_folder, tmp_path, json.dumps({"algorithm": algorithm, "sampling": {"max_new_tokens": 40}}))[1:]
+    asked = [row for row in rows if row["values/rollouts"] > 0]
+    assert asked and all(0 <= row["values/mean"] <= 1 and row["values/tokens"] >= row["values/rollouts"] for row in asked)
+    assert all(row["engine/logprob_drift"] < 1e-4 and row["values/unjudged_share"] == 0 for row in rows)
