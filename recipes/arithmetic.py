@@ -38,6 +38,14 @@ class Sum:
     def answer(self) -> str:
         return str(self.left + self.right)
 
+    def misread(self, generator: random.Random) -> Sum:
+        """Return the sum with one digit changed; as many digits as before."""
+        operands = [str(self.left), str(self.right)]
+        which, place = generator.randrange(2), generator.randrange(len(operands[0]))
+        others = set(string.digits) - {operands[which][place]} - ({"0"} if place == 0 else set())
+        operands[which] = operands[which][:place] + generator.choice(sorted(others)) + operands[which][place + 1 :]
+        return Sum(int(operands[0]), int(operands[1]))
+
     @property
     def demonstration(self) -> str:
         """The answer with every column and its carry written out, from the right.

@@ -10,6 +10,7 @@ step of what it wrote, and a copy of it learns to tell right steps from wrong on
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 
 import recipes.arithmetic_grpo
@@ -19,8 +20,8 @@ from rlvr.algorithms import GrpoConfig, KlConfig, ProcessConfig
 from rlvr.config import PREPARED_BY_RECIPE, OptimizerConfig, RunConfig, VerifierConfig
 
 NUM_SOLVED = 6_000
-"""Training problems that are solved twice for the process reward model."""
-NUM_PRM_STEPS = 900
+"""Training problems that are solved, twice each, for the process reward model."""
+NUM_PRM_STEPS = 1200
 SEPARATOR = " "
 
 outcome = recipes.arithmetic_grpo.config.verifier
@@ -95,14 +96,18 @@ def _labelled_solutions(ready: RunConfig, folder: Path, num_solved: int) -> Path
         cache=False,
     )
     sample(drawing, solutions)
+    generator = random.Random(ready.seed)
     with solutions.open() as lines, labelled.open("w") as rows:
         for row in map(json.loads, lines):
-            question, response = row["messages"][-1]["content"], row["response"]
-            left, _, right = question.removesuffix("=").partition("+")
-            steps = steps_of(response, split_steps(response, SEPARATOR))
-            if row["finish_reason"] == "stop" and steps:  # What was cut off ends in half a step.
-                labels = [int(is_right) for is_right in steps_are_right(Sum(int(left), int(right)), steps)]
-                rows.write(json.dumps({"question": question, "steps": steps, "labels": labels}) + "\n")
+            left, _, right = row["messages"][-1]["content"].removesuffix("=").partition("+")
+            problem = Sum(int(left), int(right))
+            steps = steps_of(row["response"], split_steps(row["response"], SEPARATOR))
+            if row["finish_reason"] != "stop" or not steps:  # What was cut off ends in half a step.
+                continue
+            # The policy seldom miscopies a digit, but would soon learn to if nobody minded: the same steps under a question one digit off.
+            for asked in (problem, problem.misread(generator)):
+                labels = [int(is_right) for is_right in steps_are_right(asked, steps)]
+                rows.write(json.dumps({"question": asked.question, "steps": steps, "labels": labels}) + "\n")
     return labelled
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from pathlib import Path
 
 import pytest
@@ -110,3 +111,12 @@ def test_every_step_of_a_demonstration_is_right() -> None:
 )
 def test_each_step_is_judged_by_the_question_and_the_step_before(response: str, expected: list[bool]) -> None:
     assert labels(Sum(47, 18), response) == expected
+
+
+def test_a_misread_sum_has_one_other_digit_and_spoils_one_step_of_its_neighbours() -> None:
+    generator = random.Random(0)
+    for problem in distinct_sums("train", 300, seed=0):
+        other = problem.misread(generator)
+        assert sum(a != b for a, b in zip(problem.question, other.question, strict=True)) == 1
+        # The column with that digit is wrong; the others are read from the question and the columns before as they stand.
+        assert labels(other, problem.demonstration).count(False) == 1
