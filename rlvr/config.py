@@ -474,6 +474,11 @@ class RunConfig(Settings):
     @model_validator(mode="after")
     def _check_algorithm(self) -> RunConfig:
         check_algorithm(self.algorithm, group_size=self.batch.group_size, max_new_tokens=self.sampling.max_new_tokens)
+        if self.algorithm.learns_rewards and self.deepspeed is not None and self.deepspeed.sequence_parallel_size > 1:
+            raise ValueError(
+                f"deepspeed.sequence_parallel_size={self.deepspeed.sequence_parallel_size} does not go with algorithm.advantage="
+                f"{self.algorithm.advantage}, whose reward model reads whole sequences in each process: set it to 1"
+            )
         kl, completions = self.algorithm.kl, self.batch.prompts_per_step * self.batch.group_size
         if kl.controller == "adaptive" and completions >= 5 * kl.horizon:  # A step multiplies by 1 - 0.2 * completions / horizon or more.
             raise ValueError(
