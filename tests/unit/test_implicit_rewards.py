@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 import torch
 
 from rlvr.algorithms import ImplicitRewardConfig
 from rlvr.config import OptimizerConfig
+from rlvr.credit import CreditedGroup
 from rlvr.errors import ConfigError
 from rlvr.exchange import WorkSplit
 from rlvr.implicit_rewards import ImplicitRewardModel, ImplicitRewards
 from rlvr.losses import ImplicitRewardObjective
+from rlvr.policy.protocol import UpdateResult
 from rlvr.policy.torch_policy import TorchPolicy
+from rlvr.rollouts.producer import ProducerCounts
 from rlvr.rollouts.samples import policy_sample, written_sample
 from rlvr.statistics import auc
+from rlvr.step_metrics import step_metrics
+from rlvr.trainer import StepResult
 from rlvr.types import Completion, Prompt, Rollout, RolloutGroup
 from tests.unit.policy_models import VOCABULARY, gradients, load, make_policy, minibatch
 from verifiers.types import Problem, Verdict
@@ -135,6 +141,44 @@ def test_outcomes_alone_teach_which_token_decides() -> None:
     assert separation > 0.97
     assert 1.2 < margin < 3.2 and sum(lucky) / len(lucky) > 1 and sum(others) / len(others) < 0
     assert 0.1 < learned.update.loss < 0.4
+
+
+def credited(group: RolloutGroup, rewards: tuple[float, ...]) -> CreditedGroup:
+    scores = tuple(each.verdict.score for each in group.rollouts)
+    return CreditedGroup(group, scores, scores, (), informative=True, implicit_rewards=rewards)
+
+
+def test_the_metrics_of_a_step_count_signs_pairs_and_means() -> None:
+    right, wrong, half = (1.0, [8]), (0.0, [9]), (0.5, [10])
+    groups = (
+        credited(group_of([right, wrong, wrong]), (0.4, -0.2, 0.4)),
+        credited(group_of([right, right, half]), (-0.6, 0.0, -0.8)),
+    )
+    result = StepResult(
+        step=1,
+        groups=groups,
+        staleness=(0,) * 6,
+        updates=(UpdateResult(0.0, 1.0, 1e-3, {}),),
+        dropped=ProducerCounts(0, 0, 0),
+        kl_coefficient=0.0,
+        rollout_seconds=1.0,
+        update_seconds=1.0,
+        implicit_update=UpdateResult(0.7, 2.0, 1e-6, {}),
+    )
+    metrics = {name: value for name, value in step_metrics(result).items() if name.startswith("implicit_reward/")}
+    # Signs: 0.4 and -0.2 are as they should be, of six; half a score counts as right in these verdicts. Pairs: right and wrong in order,
+    # right and wrong tied (0.5), and both rights above the half.
+    assert metrics == pytest.approx(
+        {
+            "implicit_reward/loss": 0.7,
+            "implicit_reward/grad_norm": 2.0,
+            "implicit_reward/accuracy": 2 / 6,
+            "implicit_reward/pair_accuracy": 3.5 / 4,
+            "implicit_reward/mean_right": (0.4 - 0.6 + 0.0 - 0.8) / 4,
+            "implicit_reward/mean_wrong": (-0.2 + 0.4) / 2,
+        }
+    )
+    assert not any(name.startswith("implicit_reward/") for name in step_metrics(replace(result, implicit_update=None)))
 
 
 def test_a_saved_model_goes_on_where_it_was(tmp_path) -> None:

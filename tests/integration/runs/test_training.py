@@ -33,6 +33,7 @@ ALGORITHMS = [
     "gpg",
     "sapo",
     "gmpo",
+    "prime",
 ]
 
 
