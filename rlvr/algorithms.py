@@ -112,8 +112,8 @@ class ImplicitRewardConfig(Settings):
     """Constant; the optimizer's kind, betas, eps and weight decay are the policy's."""
     max_grad_norm: float = Field(10.0, gt=0)  # examples/run_prime_main.sh
     update: Literal["before", "after"] = "after"
-    """Whether a step's rewards come from the model before or after it has learned from that step's outcomes: `after` updates once the
-    rewards are taken (algorithm 1, where the first step's are all 0), `before` scores completions that the model has just seen."""
+    """When the reward model learns from a step's outcomes: `after` its rewards for that step are taken (algorithm 1; the first step's are
+    then all 0), or `before`, so that it scores completions whose outcomes it has just seen (verl's default)."""
 
 
 class CorrectionConfig(Settings):

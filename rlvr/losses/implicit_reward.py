@@ -18,7 +18,7 @@ class ImplicitRewardObjective:
     """-[o log sigma(r) + (1 - o) log(1 - sigma(r))] with r = beta * sum over a sequence's tokens of (logprob - reference logprob).
 
     Mean over the sequences of the totals. The outcome o, in [0, 1], stands in the place of the advantages, the same on every scored token
-    of its sequence. PRIME arXiv:2502.01456, algorithm 1, and Implicit PRM arXiv:2412.01981, section 3.2.
+    of its sequence. PRIME arXiv:2502.01456, algorithm 1, line 8; why the sum may be taken apart again: arXiv:2412.01981, section 3.
     """
 
     beta: float
