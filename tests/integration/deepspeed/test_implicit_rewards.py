@@ -8,10 +8,12 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file
 
 from rlvr.config_files import write_yaml
 from rlvr.run import train
 from rlvr.tracking.metrics import read_metrics
+from tests.integration.deepspeed.test_many_processes import run
 from tests.integration.deepspeed.test_same_parameters import distance, ends
 from tests.integration.runs.small_runs import small_run
 
@@ -65,3 +67,15 @@ def test_two_processes_learn_what_one_learns(plain, tmp_path):
         for ours, alone in rows:
             names = [name for name in alone.values if name.startswith("implicit_reward/")]
             assert [ours.values[name] for name in names] == pytest.approx([alone.values[name] for name in names], rel=1e-3, abs=1e-4)
+
+
+def test_two_processes_go_on_with_the_reward_model_they_saved(plain, tmp_path):
+    settings = ["num_steps=4", "checkpoint.every=2", f"runs_folder={tmp_path}", "name=two", "deepspeed.zero_stage=2"]
+    run("train", plain / "config.yaml", *settings)
+    checkpoints = tmp_path / "two" / "checkpoints"
+    names = ("export", "implicit_reward_export")
+    whole = [load_file(checkpoints / "step_000004" / name / "model.safetensors") for name in names]
+    shutil.rmtree(checkpoints / "step_000004")
+    run("train", "--resume", checkpoints / "step_000002")
+    again = [load_file(checkpoints / "step_000004" / name / "model.safetensors") for name in names]
+    assert all(ours[name].equal(theirs[name]) for ours, theirs in zip(whole, again, strict=True) for name in ours)
