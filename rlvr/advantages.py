@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from rlvr.algorithms import PROCESS_ADVANTAGES, AlgorithmSettings
+from rlvr.algorithms import IMPLICIT_ADVANTAGE, PROCESS_ADVANTAGES, AlgorithmSettings
 from rlvr.registries import ADVANTAGES
 from rlvr.rewards import SPREAD_TOLERANCE, is_informative
 from rlvr.types import StepValues
@@ -42,6 +42,7 @@ class GroupRewards:
     each token costs (the KL in the reward, coefficient included); None where there is none. `scored`: which completions the loss looks at;
     None for all. `steps`: for each completion its scored steps, ends counted in the tokens of `lengths`; None where no completion has any.
     `values`: for each completion the values of the states between its steps; None where they were not asked for.
+    `token_rewards`: one [length] tensor a completion, what a learned reward model says of each token; None where there is none.
     """
 
     rewards: Float[Tensor, " G"]
@@ -51,6 +52,7 @@ class GroupRewards:
     scored: tuple[bool, ...] | None = None
     steps: tuple[StepRewards, ...] | None = None
     values: tuple[StepValues, ...] | None = None
+    token_rewards: tuple[Tensor, ...] | None = None
 
     @property
     def returns(self) -> Float[Tensor, " G"]:
@@ -266,6 +268,32 @@ def vine(group: GroupRewards) -> list[Tensor]:
     return credits
 
 
+def implicit_process(group: GroupRewards, *, discount: float = 1.0, weight: float = 1.0, outcome_weight: float = 1.0) -> list[Tensor]:
+    """Credit each token with the rewards of all tokens from it on, each less the siblings' mean, and with the outcome left one out.
+
+    A_it = weight * sum over s >= t of discount^(s - t) * (r_is - b_i) + outcome_weight * (r_i - mean of r_j over j != i), where r_is is a
+    token's reward, r_i the completion's, and b_i = mean over j != i of completion j's mean reward of a token. PRIME, arXiv:2502.01456,
+    equation 5, whose b_i is printed with r(y_j) and described as of "averaged implicit process rewards"; the mean over tokens is what
+    its code takes. That code (verl, recipe/prime) differs otherwise: how far a token's reward lies from its own completion's mean
+    counts G / (G - 1) times; rewards are divided by the batch's largest return (`prime_norm`); a completion's last token has none; the
+    weights are 5 and 5; and the result is whitened over the batch, which `batch_scaling: whiten` does here.
+
+    Raises: ValueError: fewer than two completions, or no token rewards.
+    Example: token rewards (0.3, 0.1) and (-0.2,) with outcomes 1 and 0: the baselines are -0.2 and 0.2; the first's tokens are worth 0.5
+    and 0.3, so 0.8 and 0.3 to go, and with the outcome's +1 and -1 the advantages are (1.8, 1.3) and (-1.4,).
+    """
+    outcomes = _centred(group, IMPLICIT_ADVANTAGE) * (len(group.rewards) / max(len(group.rewards) - 1, 1))
+    if group.token_rewards is None:
+        raise ValueError(f"advantage {IMPLICIT_ADVANTAGE} needs a reward for each token, and token_rewards is None: it is learned in a run")
+    rewards = [values.double() for values in group.token_rewards]
+    means = torch.stack([values.sum() / max(len(values), 1) for values in rewards])
+    baselines = (means.sum() - means) / (len(means) - 1)
+    return [
+        (weight * _return_to_go(values - baseline, discount) + outcome_weight * outcome).float()
+        for values, baseline, outcome in zip(rewards, baselines, outcomes, strict=True)
+    ]
+
+
 def same(tensor: Tensor) -> Tensor:
     """Return the tensor: the sum over one rank."""
     return tensor
@@ -293,6 +321,9 @@ def group_advantages(group: GroupRewards, config: AlgorithmSettings) -> list[Ten
         return pass_at_k(group, config.pass_k)
     if config.step_advantage is not None:
         return _process_and_outcome(group, config)
+    if config.learns_rewards:
+        implicit = config.implicit
+        return implicit_process(group, discount=implicit.discount, weight=implicit.weight, outcome_weight=implicit.outcome_weight)
     return _estimator_of(config.advantage)(group)
 
 
@@ -314,7 +345,8 @@ def _process_and_outcome(group: GroupRewards, config: AlgorithmSettings) -> list
 def carries_gradient(group: GroupRewards, config: AlgorithmSettings) -> bool:
     """Return whether a group can teach anything: whether its returns differ or, for an advantage of steps, any token's credit is not 0.
 
-    Equal outcomes with different steps are information; so is one completion with a good and a bad step.
+    Equal outcomes with different steps are information; so is one completion with a good and a bad step. Rewards of tokens that are
+    learned say nothing that the outcomes did not.
     """
     if not config.credits_steps:
         return is_informative(group.returns.tolist())
@@ -396,10 +428,11 @@ def _steps_of(group: GroupRewards, name: str) -> tuple[StepRewards, ...]:
 
 def _return_to_go(values: Float[Tensor, " S"], discount: float = 1.0) -> Float[Tensor, " S"]:
     """Return for each step its value and the discounted values of all later ones."""
-    returns = values.clone()
-    for index in range(len(values) - 2, -1, -1):
-        returns[index] += discount * returns[index + 1]
-    return returns
+    returns, later = [], 0.0
+    for value in reversed(values.tolist()):
+        later = value + discount * later
+        returns.append(later)
+    return values.new_tensor(returns[::-1])
 
 
 def _over_tokens(values: Float[Tensor, " N"], ends: Int[Tensor, " S"], length: int) -> Float[Tensor, " L"]:

@@ -26,8 +26,10 @@ PROCESS_ADVANTAGES = {
 """Advantages that learn from the scores of steps, each with the baseline of the same kind for the outcome."""
 PROCESS_READS = {"discount": ("process_group_zscore", "process_return_to_go"), "temperature": ("process_min_form",)}
 """Settings of the algorithm's `process` that not all of them read."""
+IMPLICIT_ADVANTAGE = "implicit_process"
+"""The advantage that learns from the rewards of tokens, which a model gives that is learned beside the policy."""
 GROUP_ADVANTAGES = frozenset(
-    {"group_zscore", "group_centred", "leave_one_out", "optimal_baseline", "pass_at_k", "vine", *PROCESS_ADVANTAGES}
+    {"group_zscore", "group_centred", "leave_one_out", "optimal_baseline", "pass_at_k", "vine", IMPLICIT_ADVANTAGE, *PROCESS_ADVANTAGES}
 )
 OVERLONG_BUFFER_SHARE = 4096 / 20480  # DAPO arXiv:2503.14476, section 4.1: a buffer of 4096 within a limit of 20480 tokens
 
@@ -106,6 +108,28 @@ class VineConfig(Settings):
     """Neighbouring steps of a completion that has more are joined, evenly, so that no completion costs more rollouts than these."""
 
 
+class ImplicitRewardConfig(Settings):
+    """The implicit process reward model of PRIME, and how its rewards and the outcome make one advantage. It starts as the policy does.
+
+    Values of arXiv:2502.01456, section 4.1; what the paper leaves open is from its code, github.com/PRIME-RL/PRIME.
+    """
+
+    beta: float = Field(0.05, gt=0)
+    """A token's reward is beta times the log-ratio of its probabilities by the reward model and by its frozen start."""
+    weight: float = Field(1.0, gt=0)
+    """Of the return of the tokens' rewards; the code has 5 for both weights, which whitening takes back."""
+    outcome_weight: float = Field(1.0, ge=0)
+    """Of the whole completion's reward, the verifier's score after shaping."""
+    discount: float = Field(1.0, ge=0, le=1)
+    """What a token's reward loses with each token between."""
+    learning_rate: float = Field(1e-6, gt=0)
+    """Constant; the optimizer's kind, betas, eps and weight decay are the policy's."""
+    max_grad_norm: float = Field(10.0, gt=0)  # examples/run_prime_main.sh
+    update: Literal["before", "after"] = "after"
+    """When the reward model learns from a step's outcomes: `after` its rewards for that step are taken (algorithm 1; the first step's are
+    then all 0), or `before`, so that it scores completions whose outcomes it has just seen (verl's default)."""
+
+
 class CorrectionConfig(Settings):
     """A weight between the engine that sampled (`behavior`) and the policy before the step (`old`).
 
@@ -165,6 +189,8 @@ class AlgorithmSettings(Settings):
     """For advantages that learn from the scores of steps: process_group_zscore, process_return_to_go, process_min_form."""
     vine: VineConfig = VineConfig()
     """For advantage vine."""
+    implicit: ImplicitRewardConfig = ImplicitRewardConfig()
+    """For the advantage that learns its own token rewards: implicit_process."""
     batch_scaling: Literal["none", "whiten", "informative_share"] = "none"
     """After the groups: whiten subtracts the mean and divides by the standard deviation over all scored tokens of the batch;
     informative_share multiplies by groups / informative groups."""
@@ -193,6 +219,11 @@ class AlgorithmSettings(Settings):
     def credits_steps(self) -> bool:
         """Whether the tokens of one completion are credited by step, so that equal rewards may teach something."""
         return self.step_advantage is not None or self.needs_values
+
+    @property
+    def learns_rewards(self) -> bool:
+        """Whether an implicit reward model is learned beside the policy."""
+        return self.advantage == IMPLICIT_ADVANTAGE
 
     @property
     def needs_reference(self) -> bool:
@@ -273,6 +304,28 @@ class AlgorithmSettings(Settings):
             )
         if self.kl.where == "reward" and self.kl.coefficient > 0:
             raise ValueError("advantage=vine takes no KL in the reward (kl.where=reward): set kl.where=loss, or kl.coefficient to 0")
+        return self
+
+    @model_validator(mode="after")
+    def _check_implicit(self) -> AlgorithmSettings:
+        if not self.learns_rewards:
+            if self.implicit != ImplicitRewardConfig():
+                raise ValueError(
+                    f"advantage={self.advantage} learns no rewards of tokens, so implicit would do nothing: leave it out, or set "
+                    f"advantage={IMPLICIT_ADVANTAGE}"
+                )
+            return self
+        if self.batch_scaling == "informative_share":
+            raise ValueError(
+                f"batch_scaling=informative_share takes groups with equal outcomes for groups without gradient, and "
+                f"advantage={IMPLICIT_ADVANTAGE} gives their tokens one: set batch_scaling to whiten or none"
+            )
+        if self.implicit.outcome_weight == 0 and (self.overlong is not None or (self.kl.where == "reward" and self.kl.coefficient > 0)):
+            what, remedy = ("overlong", "overlong to null") if self.overlong is not None else ("kl.where=reward", "kl.where=loss")
+            raise ValueError(
+                f"{what} lowers the reward of the whole completion, which counts nothing while implicit.outcome_weight is 0: set a "
+                f"positive weight, or {remedy}"
+            )
         return self
 
     @model_validator(mode="after")
@@ -432,6 +485,20 @@ class VinePpoConfig(GrpoConfig):
     batch_scaling: Literal["none", "whiten", "informative_share"] = "whiten"
 
 
+class PrimeConfig(GrpoConfig):
+    """Process rewards from a model that learns them online, from outcomes alone, arXiv:2502.01456.
+
+    With the paper's 4 completions a prompt its filter, an accuracy from 0.2 to 0.8, keeps the groups whose outcomes differ. The paper
+    leaves the clip range open; 0.2 is its code's.
+    """
+
+    name: Literal["prime"] = "prime"
+    advantage: str = IMPLICIT_ADVANTAGE
+    aggregation: Aggregation = "token_mean"
+    kl: KlConfig = KlConfig()
+    informative_groups_only: bool = True
+
+
 AlgorithmConfig = Annotated[
     GrpoConfig
     | DrGrpoConfig
@@ -446,7 +513,8 @@ AlgorithmConfig = Annotated[
     | GpgConfig
     | SapoConfig
     | GmpoConfig
-    | VinePpoConfig,
+    | VinePpoConfig
+    | PrimeConfig,
     Field(discriminator="name"),
 ]
 

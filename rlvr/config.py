@@ -479,6 +479,11 @@ class RunConfig(Settings):
                 f"algorithm.advantage={self.algorithm.advantage} continues completions from their middle, and an episode with "
                 f"environment.name={self.environment.name} cannot be begun there: leave the environment out, or set another advantage"
             )
+        if self.algorithm.learns_rewards and self.deepspeed is not None and self.deepspeed.sequence_parallel_size > 1:
+            raise ValueError(
+                f"deepspeed.sequence_parallel_size={self.deepspeed.sequence_parallel_size} does not go with algorithm.advantage="
+                f"{self.algorithm.advantage}, whose reward model reads whole sequences in each process: set it to 1"
+            )
         kl, completions = self.algorithm.kl, self.batch.prompts_per_step * self.batch.group_size
         if kl.controller == "adaptive" and completions >= 5 * kl.horizon:  # A step multiplies by 1 - 0.2 * completions / horizon or more.
             raise ValueError(

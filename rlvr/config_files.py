@@ -196,7 +196,7 @@ def _suggest_setting(model: type[BaseModel], data: Mapping[str, Any], path: tupl
     wrong = str(path[-1])
     if near := suggest(wrong, siblings, otherwise=""):
         return near
-    elsewhere = [known for known in setting_names(model) if known.rpartition(".")[2] == wrong]
+    elsewhere = sorted((known for known in setting_names(model) if known.rpartition(".")[2] == wrong), key=lambda known: known.count("."))
     if elsewhere:
         return "; did you mean " + " or ".join(f"'{known}'" for known in elsewhere[:3]) + "?"
     return suggest(wrong, siblings)

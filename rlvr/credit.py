@@ -24,7 +24,7 @@ class CreditedGroup:
     """A group with one reward, one mean advantage and one train sample per rollout.
 
     `informative`: whether the group could teach anything. `penalty_kl`: each completion's KL from the reference, nats, where it is part
-    of the reward.
+    of the reward. `implicit_rewards`: the sum of each completion's token rewards, where those are learned.
     """
 
     group: RolloutGroup
@@ -33,6 +33,7 @@ class CreditedGroup:
     samples: tuple[TrainSample, ...]
     informative: bool
     penalty_kl: tuple[float, ...] = ()
+    implicit_rewards: tuple[float, ...] = ()
 
 
 def credit_groups(
@@ -42,10 +43,12 @@ def credit_groups(
     policy: Policy,
     kl_coefficient: float,
     max_new_tokens: int,
+    token_rewards: Sequence[tuple[Tensor, ...]] | None = None,
     ranks: Ranks = ALONE,
 ) -> tuple[CreditedGroup, ...]:
     """Shape the rewards, estimate advantages over each group (and the batch, of all ranks), lay out the samples.
 
+    `token_rewards`: for each group what an implicit reward model says of its completions' tokens.
     A truncated completion keeps its place in the group's baseline; with `mask_truncated` it is not itself learned from.
 
     Raises: ConfigError: the advantage learns from scores or values of steps, and a group has none.
@@ -60,6 +63,7 @@ def credit_groups(
             )
     rewards = [shape_rewards(group.rollouts, config, max_new_tokens=max_new_tokens) for group in groups]
     penalties = _penalties(groups, config, policy, kl_coefficient)
+    implicit = token_rewards or [None] * len(groups)
     seen = [
         GroupRewards(
             rewards=torch.tensor(group_rewards, dtype=torch.float64),
@@ -69,8 +73,9 @@ def credit_groups(
             scored=tuple(_is_scored(rollout, config) for rollout in group.rollouts),
             steps=_steps(group.rollouts),
             values=group.values.steps if group.values else None,
+            token_rewards=group_implicit,
         )
-        for group, group_rewards, group_penalties in zip(groups, rewards, penalties, strict=True)
+        for group, group_rewards, group_penalties, group_implicit in zip(groups, rewards, penalties, implicit, strict=True)
     ]
     advantages = compute_advantages(seen, config, all_reduce_sum=ranks.total)
     return tuple(
@@ -81,6 +86,7 @@ def credit_groups(
             samples=_samples(group, credits, config),
             informative=carries_gradient(group_seen, config) if config.credits_steps else is_informative(group_rewards),
             penalty_kl=tuple(float(p.sum()) / kl_coefficient for p in group_penalties or ()),
+            implicit_rewards=tuple(float(r.sum()) for r in group_seen.token_rewards or ()),
         )
         for group, group_rewards, group_seen, credits, group_penalties in zip(groups, rewards, seen, advantages, penalties, strict=True)
     )

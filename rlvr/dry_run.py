@@ -157,8 +157,10 @@ def workload(config: RunConfig | SftConfig, model: InspectedModel, num_processes
         drawn = per_step * max(1, _most_rollouts(config.algorithm))
         rows = min(config.engine.max_batch_size, drawn) if in_module else 0
         reference = config.algorithm.needs_reference and config.model.lora is None
+        learns_rewards = config.algorithm.learns_rewards
     else:
         tokens, longest, rows, reference = config.tokens_per_microbatch, config.tokens_per_microbatch, 0, False
+        learns_rewards = False
         if config.early_stop is not None:
             rows = config.engine.max_batch_size
     return Workload(
@@ -173,6 +175,7 @@ def workload(config: RunConfig | SftConfig, model: InspectedModel, num_processes
         max_plain_area=0 if cuda else PLAIN_MAX_AREA,
         decode_rows=rows,
         quantized=config.model.lora is not None and config.model.lora.quantization != "none",
+        learns_rewards=learns_rewards,
         eight_bit_moments=config.optimizer.kind == "adamw_8bit",
         offloads_activations=cuda and config.model.offload_activations,
         fused_decoder=not cuda and config.deepspeed is None and _is_plain(config.model),
@@ -481,6 +484,7 @@ def _check_folder(report: Report, config: RunConfig | SftConfig, model: Inspecte
         return
     weight_bytes = 4 if config.model.weights_dtype == "float32" else 2
     one = weight_bytes * (2 * model.shape.num_parameters + 2 * model.num_trainable)  # Weights, their export, and two moments.
+    one *= 2 if isinstance(config, RunConfig) and config.algorithm.learns_rewards else 1
     kept = config.checkpoint.keep_last + config.checkpoint.keep_best + 1
     enough = kept * one < free
     detail += f"; {kept} checkpoints of {format_bytes(one)} (one of them being written) need {format_bytes(kept * one)}"

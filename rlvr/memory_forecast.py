@@ -8,7 +8,7 @@ completions of `max_new_tokens`, all rows at once. docs/memory.md compares forec
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 FLOAT32 = 4
@@ -72,6 +72,8 @@ class Workload:
     quantized: bool = False
     """Whether the matrices, frozen, are in 4 bits."""
     eight_bit_moments: bool = False
+    learns_rewards: bool = False
+    """Whether an implicit reward model is learned beside the policy."""
     offloads_activations: bool = False
     """Whether what a backward needs is kept in the host's memory, on a GPU."""
     division: Division | None = None
@@ -106,6 +108,11 @@ class MemoryForecast:
 def forecast(shape: ModelShape, work: Workload) -> MemoryForecast:
     """Predict one process's peak memory of training a model of this shape under this workload."""
     parts = [*_state_parts(shape, work), *_update_parts(shape, work)]
+    if work.learns_rewards:
+        # It learns between the policy's updates, not at the same time. With adapters its frozen start is the base.
+        second = _state_parts(shape, replace(work, keeps_reference=work.num_trainable == shape.num_parameters))
+        num_bytes = sum(part.num_bytes for part in second)
+        parts.append(MemoryPart("implicit reward model", "always", num_bytes, "weights, frozen reference and optimizer once more"))
     if work.holds_vllm:
         parts += [
             MemoryPart("vLLM's weights", "always", shape.num_parameters * work.compute_bytes, "parameters x compute bytes"),

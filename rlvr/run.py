@@ -17,6 +17,7 @@ from rlvr.errors import WeightSyncMismatch
 from rlvr.evaluation.held_out import HeldOutResult, evaluate_held_out
 from rlvr.exchange import WorkSplit
 from rlvr.guards import GuardState
+from rlvr.implicit_rewards import ImplicitRewardModel
 from rlvr.judge import Judge
 from rlvr.mismatch import NUM_PROMPTS, Mismatch, probe_mismatch
 from rlvr.rewards import KlController
@@ -45,6 +46,9 @@ from rlvr.tracking.progress import Progress, StepReport, open_progress
 from rlvr.tracking.sinks import check_sinks
 from rlvr.trainer import StepResult, Trainer
 from verifiers.registry import build
+
+IMPLICIT_FOLDER = "implicit_reward"
+"""Where a checkpoint keeps the implicit reward model, beside `policy`; the model alone lies in `implicit_reward_export`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +150,11 @@ class Run:
         else:
             self._off_policy = config.batch.max_staleness > 0 or not session.engine.shares_weights
         kl = KlController.from_config(config.algorithm.kl)
+        split = WorkSplit(
+            config.batch.tokens_per_microbatch,
+            config.batch.share_prompts,
+            session.loaded.model.config.get_text_config().hidden_size,
+        )
         self._trainer = Trainer(
             policy=session.policy,
             producer=self._producer,
@@ -156,14 +165,11 @@ class Run:
             batch=config.batch,
             max_new_tokens=config.sampling.max_new_tokens,
             device=session.loaded.device,
-            work_split=WorkSplit(
-                config.batch.tokens_per_microbatch,
-                config.batch.share_prompts,
-                session.loaded.model.config.get_text_config().hidden_size,
-            ),
+            work_split=split,
             ranks=ranks,
             balance=config.deepspeed is not None and config.deepspeed.balance,
             demonstrations=_demonstrations(config, session, data),
+            implicit_rewards=_implicit_rewards(config, session, split),
             kl=replace(kl, coefficient=state.kl_coefficient) if state and kl.adaptive else kl,
             steps_done=state.steps_done if state else 0,
             off_policy=self._off_policy,
@@ -319,6 +325,9 @@ class Run:
         def write(folder: Path) -> None:
             self._session.policy.save(folder / "policy")
             self._session.policy.export(folder / "export")
+            if self._session.implicit_policy is not None:
+                self._session.implicit_policy.save(folder / IMPLICIT_FOLDER)
+                self._session.implicit_policy.export(folder / f"{IMPLICIT_FOLDER}_export")
             save_state(folder, state, self._ranks)
 
         await self._session.compute.run(self._store.save, self._trainer.steps_done, write, score=score, ranks=self._ranks)
@@ -326,7 +335,15 @@ class Run:
 
 def _restore(resumption: Resumption, session: Session, data: RunData) -> RunState:
     session.policy.load(resumption.checkpoint.folder / "policy")
+    if session.implicit_policy is not None:
+        session.implicit_policy.load(resumption.checkpoint.folder / IMPLICIT_FOLDER)
     return load_state(resumption.checkpoint.folder, data.prompt_at, session.ranks)
+
+
+def _implicit_rewards(config: RunConfig, session: Session, split: WorkSplit) -> ImplicitRewardModel | None:
+    if session.implicit_policy is None:
+        return None
+    return ImplicitRewardModel(session.implicit_policy, config.algorithm.implicit, split, device=session.loaded.device, ranks=session.ranks)
 
 
 def _demonstrations(config: RunConfig, session: Session, data: RunData) -> Demonstrations | None:

@@ -33,6 +33,8 @@ class Session:
     compute: ComputeThread
     loaded: LoadedModel
     policy: PackedPolicy
+    implicit_policy: PackedPolicy | None
+    """The implicit reward model and its frozen start, where the algorithm learns rewards."""
     engine: Engine
     max_sequence_tokens: int
     own_folder: Path
@@ -60,13 +62,15 @@ async def open_session(
     run_folder: Path,
     num_threads: int | None,
     deterministic: bool,
+    implicit_optimizer: OptimizerConfig | None = None,
     deepspeed: DeepSpeedConfig | None = None,
     ranks: Ranks = ALONE,
     tell: Callable[[str], None] = print,
 ) -> AsyncIterator[Session]:
     """Load the model and build policy and engine around it; everything is closed when the block ends.
 
-    With `deepspeed`, the policy is one of all ranks, which `joined_ranks` gave; the engine is each rank's own.
+    With `deepspeed`, the policy is one of all ranks, which `joined_ranks` gave; the engine is each rank's own. With `implicit_optimizer`
+    the model is loaded a second time, as an implicit reward model that learns with it.
     """
     prepare_process()
     torch.use_deterministic_algorithms(deterministic, warn_only=True)
@@ -78,17 +82,17 @@ async def open_session(
         # Weights that are divided, or packed, cannot be sampled from as they are.
         own_copy = loaded.is_quantized or (deepspeed is not None and deepspeed.zero_stage == 3)
         sampled_from = await compute.run(whole_copy, loaded) if own_copy and engine.name == "transformers" else loaded.model
-        build = TorchPolicy if deepspeed is None else partial(DeepSpeedPolicy, config=deepspeed, ranks=ranks)
-        policy = await compute.run(
-            build,
-            loaded,
-            optimizer=optimizer,
-            temperature=temperature,
+        build = partial(
+            TorchPolicy if deepspeed is None else partial(DeepSpeedPolicy, config=deepspeed, ranks=ranks),
             num_steps=num_updates,
-            reference=needs_reference,
             tokens_per_microbatch=tokens_per_microbatch,
             seed=seed,
         )
+        policy = await compute.run(build, loaded, optimizer=optimizer, temperature=temperature, reference=needs_reference)
+        implicit_policy = None
+        if implicit_optimizer is not None:
+            second = await compute.run(load_model, model, seed=seed)
+            implicit_policy = await compute.run(build, second, optimizer=implicit_optimizer, temperature=1.0, reference=True)
         max_sequence_tokens = min(max_sequence_tokens, _context(loaded.model, max_sequence_tokens))
         setting = EngineSetting(
             model=sampled_from,
@@ -105,7 +109,7 @@ async def open_session(
         )
         sampler: Engine = await ENGINES.get(engine.name).open(setting)
         try:
-            yield Session(compute, loaded, policy, sampler, max_sequence_tokens, own_folder, ranks)
+            yield Session(compute, loaded, policy, implicit_policy, sampler, max_sequence_tokens, own_folder, ranks)
         finally:
             await sampler.close()
 
@@ -187,10 +191,20 @@ def open_session_of(
         run_folder=run_folder,
         num_threads=config.num_threads,
         deterministic=config.deterministic,
+        implicit_optimizer=_implicit_optimizer(config) if ranks is not None else None,
         deepspeed=config.deepspeed if ranks is not None else None,
         ranks=ranks or ALONE,
         tell=tell,
     )
+
+
+def _implicit_optimizer(config: RunConfig) -> OptimizerConfig | None:
+    """How the implicit reward model learns: at a constant rate of its own, otherwise as the policy does."""
+    if not config.algorithm.learns_rewards:
+        return None
+    implicit = config.algorithm.implicit
+    own = {"learning_rate": implicit.learning_rate, "max_grad_norm": implicit.max_grad_norm, "schedule": "constant", "warmup_steps": 0}
+    return config.optimizer.model_copy(update=own)
 
 
 def _longest_answers(config: RunConfig) -> list[int]:

@@ -56,7 +56,7 @@ def step_metrics(result: StepResult) -> dict[str, float]:
     }
     if result.sync_difference is not None:
         metrics[names.SYNC_DIFFERENCE] = result.sync_difference
-    metrics |= _part_means(rollouts) | _value_metrics(result.groups) | _update_metrics(result.updates)
+    metrics |= _part_means(rollouts) | _value_metrics(result.groups) | _update_metrics(result.updates) | _implicit_metrics(result)
     if max(result.staleness) == 0 and "policy/behavior_gap" in metrics:
         # Fresh rollouts: engine and policy hold the same weights, so whatever lies between their log-probs is a fault.
         metrics[names.LOGPROB_DRIFT] = metrics["policy/behavior_gap"]
@@ -87,6 +87,29 @@ def _value_metrics(groups: Sequence[CreditedGroup]) -> dict[str, float]:
         names.VALUE_UNJUDGED: sum(of_group.num_unjudged for of_group in known) / max(num_rollouts, 1),
     }
     return metrics | ({names.VALUE_MEAN: fmean(values)} if values else {})
+
+
+def _implicit_metrics(result: StepResult) -> dict[str, float]:
+    """How well the implicit reward model tells right from wrong, by the rewards that the step used; nothing where there is none."""
+    if result.implicit_update is None:
+        return {}
+    judged = [pair for credited in result.groups for pair in zip(credited.group.rollouts, credited.implicit_rewards, strict=True)]
+    right = [reward for rollout, reward in judged if rollout.verdict.outcome == "correct"]
+    wrong = [reward for rollout, reward in judged if rollout.verdict.outcome != "correct"]
+    in_order = [
+        0.5 if ours == theirs else float(ours > theirs)
+        for credited in result.groups
+        for better, ours in zip(credited.group.rollouts, credited.implicit_rewards, strict=True)
+        for worse, theirs in zip(credited.group.rollouts, credited.implicit_rewards, strict=True)
+        if better.verdict.score > worse.verdict.score
+    ]
+    metrics = {
+        names.IMPLICIT_LOSS: result.implicit_update.loss,
+        names.IMPLICIT_GRAD_NORM: result.implicit_update.grad_norm,
+        names.IMPLICIT_ACCURACY: fmean([*(reward > 0 for reward in right), *(reward <= 0 for reward in wrong)]),
+    }
+    means = ((names.IMPLICIT_PAIR_ACCURACY, in_order), (names.IMPLICIT_MEAN_RIGHT, right), (names.IMPLICIT_MEAN_WRONG, wrong))
+    return metrics | {name: fmean(values) for name, values in means if values}
 
 
 def _update_metrics(updates: Sequence[UpdateResult]) -> dict[str, float]:

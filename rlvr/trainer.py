@@ -20,6 +20,7 @@ from rlvr.config import BatchConfig
 from rlvr.credit import CreditedGroup, credit_groups
 from rlvr.distributed import ALONE, Ranks
 from rlvr.exchange import WorkSplit, share_out
+from rlvr.implicit_rewards import ImplicitRewardModel
 from rlvr.losses import PolicyObjective, build_objective
 from rlvr.policy.protocol import Policy, Term, UpdateResult
 from rlvr.rewards import KlController
@@ -33,7 +34,7 @@ from rlvr.weight_sync import WeightSync
 @dataclass(frozen=True, slots=True)
 class StepResult:
     """All that happened in one step; `staleness` has one entry per completion, in policy versions. `sync_difference` is what the check
-    of the weights found, nats; None where there was none."""
+    of the weights found, nats; None where there was none. `implicit_update` is the implicit reward model's, where there is one."""
 
     step: int
     groups: tuple[CreditedGroup, ...]
@@ -44,6 +45,7 @@ class StepResult:
     rollout_seconds: float
     update_seconds: float
     sync_difference: float | None = None
+    implicit_update: UpdateResult | None = None
 
     @staticmethod
     def of_all(results: Sequence[StepResult]) -> StepResult:
@@ -98,6 +100,7 @@ class Trainer:
         ranks: Ranks = ALONE,
         balance: bool = True,
         demonstrations: Demonstrations | None = None,
+        implicit_rewards: ImplicitRewardModel | None = None,
         kl: KlController | None = None,
         steps_done: int = 0,
         off_policy: bool = False,
@@ -117,6 +120,7 @@ class Trainer:
         self._ranks = ranks
         self._balance = balance
         self._demonstrations = demonstrations
+        self._implicit_rewards = implicit_rewards
         self._off_policy = off_policy
         self.kl = kl or KlController.from_config(algorithm.kl)
         self.steps_done = steps_done
@@ -142,19 +146,23 @@ class Trainer:
             rollout_seconds=sampled - began,
             update_seconds=time.perf_counter() - sampled,
             sync_difference=self._weight_sync.last_difference,
+            implicit_update=learned.implicit_update,
         )
         self.kl = self.kl.update(learned.observed_kl, num_completions=len(staleness) * self._ranks.size)
         return result
 
     def _learn(self, groups: Sequence[RolloutGroup]) -> _Learned:
-        """Rewards -> advantages -> pack -> old and reference log-probs -> one update per mini-batch; on the compute thread."""
+        """Implicit rewards, where they are learned -> rewards -> advantages -> pack -> old and reference log-probs -> one update per
+        mini-batch; on the compute thread."""
         kl_coefficient = self.kl.coefficient
+        implicit = self._implicit_rewards.learn(groups) if self._implicit_rewards is not None else None
         credited = credit_groups(
             groups,
             self._algorithm,
             policy=self._policy,
             kl_coefficient=kl_coefficient,
             max_new_tokens=self._max_new_tokens,
+            token_rewards=implicit.token_rewards if implicit is not None else None,
             ranks=self._ranks,
         )
         objective = build_objective(self._algorithm, kl_coefficient=kl_coefficient, off_policy=self._off_policy)
@@ -166,7 +174,8 @@ class Trainer:
         updates = [
             self._policy.update(Term(minibatch, objective), *self._supervised_terms(index)) for index, minibatch in enumerate(minibatches)
         ]
-        return _Learned(credited, tuple(updates), self._observed_kl(credited, updates))
+        observed_kl = self._observed_kl(credited, updates)
+        return _Learned(credited, tuple(updates), observed_kl, implicit.update if implicit is not None else None)
 
     def _pack(self, credited: Sequence[CreditedGroup], objective: PolicyObjective) -> list[MiniBatch]:
         """Lay out what must be computed; samples without advantage count in the totals but are left out where nothing else acts on them."""
@@ -216,3 +225,4 @@ class _Learned:
     groups: tuple[CreditedGroup, ...]
     updates: tuple[UpdateResult, ...]
     observed_kl: float
+    implicit_update: UpdateResult | None

@@ -47,6 +47,12 @@ SAMPLED_ACCURACY = "held_out/sampled_accuracy"
 HELD_OUT_FAILED = "held_out/num_failed"
 HELD_OUT_TOKENS = "held_out/mean_tokens"
 HELD_OUT_TRUNCATED = "held_out/truncated_share"
+IMPLICIT_LOSS = "implicit_reward/loss"
+IMPLICIT_ACCURACY = "implicit_reward/accuracy"
+IMPLICIT_PAIR_ACCURACY = "implicit_reward/pair_accuracy"
+IMPLICIT_MEAN_RIGHT = "implicit_reward/mean_right"
+IMPLICIT_MEAN_WRONG = "implicit_reward/mean_wrong"
+IMPLICIT_GRAD_NORM = "implicit_reward/grad_norm"
 SUPERVISED_LOSS = "supervised/loss"
 SUPERVISED_TOKENS = "supervised/tokens"
 VALUE_MEAN = "values/mean"
@@ -110,6 +116,16 @@ METRICS: tuple[Metric, ...] = (
     Metric(HELD_OUT_FAILED, "problems", "held-out problems that the verifier could not judge; they are left out of both accuracies"),
     Metric(HELD_OUT_TOKENS, "tokens", "mean length of held-out completions"),
     Metric(HELD_OUT_TRUNCATED, "share", "share of held-out completions cut off at max_new_tokens"),
+    Metric(IMPLICIT_LOSS, "nats", "cross-entropy of the implicit reward model on the step's outcomes, before it learned from them"),
+    Metric(IMPLICIT_ACCURACY, "share", "share of completions whose implicit reward is above 0 where they are right, and not where wrong"),
+    Metric(
+        IMPLICIT_PAIR_ACCURACY,
+        "share",
+        "share of pairs of one group with different scores that the implicit reward puts in the same order; a tie counts half",
+    ),
+    Metric(IMPLICIT_MEAN_RIGHT, "reward", "mean implicit reward (the sum over the tokens) of right completions"),
+    Metric(IMPLICIT_MEAN_WRONG, "reward", "mean implicit reward of the others"),
+    Metric(IMPLICIT_GRAD_NORM, "norm", "gradient norm of the implicit reward model before clipping"),
     Metric(SUPERVISED_LOSS, "nats/token", "cross-entropy on given tokens (`rlvr sft`, or a supervised mix)", "loss"),
     Metric(SUPERVISED_TOKENS, "tokens", "given tokens learned from in the step"),
     Metric(VALUE_MEAN, "score", "advantage vine: mean value of the states between steps"),

@@ -1,4 +1,4 @@
-"""The arithmetic recipe with process rewards, from the warmed-up model on: its solutions, their labels, the model that judges, the policy."""
+"""The arithmetic recipe with process rewards, from the warmed-up model on: solutions, labels, the model that judges, the policy."""
 
 from __future__ import annotations
 

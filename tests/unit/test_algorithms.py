@@ -33,6 +33,7 @@ BUNDLES = {
     "sapo": ("group_zscore", "sapo", "sequence_mean", None, None, 0.0, "loss"),
     "gmpo": ("group_zscore", "gmpo", "sequence_mean", 0.4, 0.4, 0.0, "loss"),
     "vineppo": ("vine", "clipped_surrogate", "token_mean", 0.2, 0.2, 1e-4, "loss"),
+    "prime": ("implicit_process", "clipped_surrogate", "token_mean", 0.2, 0.2, 0.0, "loss"),
 }
 
 
@@ -92,6 +93,16 @@ def test_only_remax_needs_a_greedy_baseline_and_only_vineppo_values() -> None:
         ({"name": "rloo", "kl": {"weigh_by_ratio": True}}, "kl.where=reward has none"),
         ({"name": "grpo", "correction": {"low": 2.0, "high": 2.0}}, "low must be smaller than high"),
         ({"name": "rloo", "loss": "sapo"}, "select it with name=sapo"),
+        ({"name": "grpo", "implicit": {"beta": 0.1}}, "learns no rewards of tokens, so implicit would do nothing"),
+        ({"name": "prime", "advantage": "leave_one_out", "implicit": {"beta": 0.1}}, "set advantage=implicit_process"),
+        ({"name": "prime", "process": {"outcome_weight": 1.0}}, "does not look at the scores of steps"),
+        ({"name": "prime", "batch_scaling": "informative_share"}, "set batch_scaling to whiten or none"),
+        ({"name": "prime", "overlong": {}, "implicit": {"outcome_weight": 0}}, "overlong lowers .* or overlong to null"),
+        (
+            {"name": "prime", "kl": {"coefficient": 0.1, "where": "reward"}, "implicit": {"outcome_weight": 0}},
+            "kl.where=reward lowers .* or kl.where=loss",
+        ),
+        ({"name": "prime", "implicit": {"weight": 0}}, "greater than 0"),
     ],
 )
 def test_what_cannot_work_is_refused_with_the_remedy(values: dict[str, object], message: str) -> None:
@@ -110,6 +121,7 @@ def test_a_loss_by_dotted_path_may_clip_or_not() -> None:
         ({"name": "grpo"}, 1, "set batch.group_size to at least 2"),
         ({"name": "reinforce_pp", "informative_groups_only": True}, 1, "informative_groups_only=true"),
         ({"name": "grpo", "advantage": "pass_at_k", "pass_k": 8}, 4, "lower pass_k"),
+        ({"name": "prime"}, 1, "advantage=implicit_process compares completions"),
         ({"name": "dapo", "overlong": {"buffer_tokens": 64}}, 4, "must be smaller than max_new_tokens=64"),
     ],
 )
@@ -125,6 +137,24 @@ def test_algorithms_without_a_group_baseline_accept_groups_of_one() -> None:
 
 def test_a_correction_defaults_to_truncation_at_two() -> None:
     assert CorrectionConfig() == CorrectionConfig(level="token", mode="truncate", low=0.0, high=2.0)
+
+
+def test_primes_reward_model_has_the_values_of_its_paper_and_code() -> None:
+    config = read(name="prime")
+    assert config.learns_rewards and config.informative_groups_only
+    assert config.implicit.model_dump() == {
+        "beta": 0.05,
+        "weight": 1.0,
+        "outcome_weight": 1.0,
+        "discount": 1.0,
+        "learning_rate": 1e-6,
+        "max_grad_norm": 10.0,
+        "update": "after",
+    }
+
+
+def test_implicit_rewards_go_with_other_losses() -> None:
+    assert read(name="rloo", advantage="implicit_process", implicit={"beta": 0.1}).learns_rewards
 
 
 def test_every_algorithm_is_corrected_off_policy_unless_that_is_switched_off() -> None:

@@ -33,7 +33,7 @@ def test_the_table_shows_each_bundle_as_it_is(name: str) -> None:
 
 def test_every_yaml_line_is_a_valid_algorithm() -> None:
     documents = [text for block in samples("yaml") for text in re.split(r"\n(?=algorithm:)", block)]
-    assert len(documents) == 11
+    assert len(documents) == 12
     for text in documents:
         ALGORITHM.validate_python(yaml.safe_load(text)["algorithm"])
 

@@ -81,7 +81,10 @@ def test_an_index_past_the_end_names_the_list() -> None:
     ("override", "line"),
     [
         ("algorithm.clip_hgih=0.3", "setting 'algorithm.clip_hgih' = 0.3: there is no such setting; did you mean 'clip_high'?"),
-        ("learning_rate=0.1", "setting 'learning_rate' = 0.1: there is no such setting; did you mean 'optimizer.learning_rate'?"),
+        (
+            "learning_rate=0.1",
+            "setting 'learning_rate' = 0.1: there is no such setting; did you mean 'optimizer.learning_rate' or 'algorithm.",
+        ),
         ("algorithm.name=dpao", "setting 'algorithm.name' = 'dpao': there is no such name; did you mean 'dapo'"),
         ("algorithm=dapo", "setting 'algorithm' = 'dapo': this is a group of settings: set one of them, for example algorithm.name=dapo"),
         ("batch.group_size=0", "setting 'batch.group_size' = 0: must be greater than or equal to 1"),

@@ -225,6 +225,15 @@ def test_adapters_references_and_half_precision_change_their_parts_only() -> Non
     assert sizes(num_trainable=100)["optimizer"] == 800
     assert sizes(keeps_reference=True)["frozen reference"] == 4000
     assert sizes(compute_bytes=2)["weights in the compute type"] == 1600
+    # Weights, frozen start and two moments once more: 4 x 4000; with adapters the base is the start: 4000 + 2 x 400.
+    assert sizes(learns_rewards=True)["implicit reward model"] == 16_000
+    assert sizes(learns_rewards=True, num_trainable=100)["implicit reward model"] == 4800
+
+
+def test_a_run_that_learns_rewards_is_forecast_with_the_second_model(base: dict) -> None:
+    plain, prime = inspect(base).memory, inspect(base, "algorithm.name=prime").memory
+    assert plain is not None and prime is not None
+    assert [part.name for part in prime.parts if part not in plain.parts] == ["implicit reward model"]
 
 
 def test_attention_weights_are_counted_where_they_are_kept() -> None:

@@ -23,6 +23,7 @@ from tests.integration.runs.small_runs import small_run
 ALGORITHMS = {
     "grpo": {"name": "grpo", "kl": {"coefficient": 0.0}},
     "dapo with several updates": {"name": "dapo"},
+    "prime and its reward model": {"name": "prime"},
     "rloo with adaptive kl in the reward": {"name": "rloo", "kl": {"coefficient": 0.05, "controller": "adaptive", "target": 0.1}},
 }
 

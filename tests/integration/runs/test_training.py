@@ -34,6 +34,7 @@ ALGORITHMS = [
     "sapo",
     "gmpo",
     "vineppo",
+    "prime",
 ]
 
 
