@@ -38,14 +38,6 @@ class Sum:
     def answer(self) -> str:
         return str(self.left + self.right)
 
-    def misread(self, generator: random.Random) -> Sum:
-        """Return the sum with one digit changed; as many digits as before."""
-        operands = [str(self.left), str(self.right)]
-        which, place = generator.randrange(2), generator.randrange(len(operands[0]))
-        others = set(string.digits) - {operands[which][place]} - ({"0"} if place == 0 else set())
-        operands[which] = operands[which][:place] + generator.choice(sorted(others)) + operands[which][place + 1 :]
-        return Sum(int(operands[0]), int(operands[1]))
-
     @property
     def demonstration(self) -> str:
         """The answer with every column and its carry written out, from the right.
@@ -93,6 +85,16 @@ def steps_are_right(problem: Sum, steps: Sequence[str]) -> list[bool]:
             is_right &= answer == f"<answer>{carry.removeprefix('0')}{spelled}</answer>"
         verdicts.append(is_right)
     return verdicts
+
+
+def with_another_digit(text: str, generator: random.Random) -> str:
+    """Return the text with one of its digits changed; the first digit of a number becomes no 0.
+
+    Example: "47+18=" may give "97+18=".
+    """
+    place = generator.choice([match.start() for match in re.finditer(r"\d", text)])
+    leads = place == 0 or not text[place - 1].isdigit()
+    return text[:place] + generator.choice([digit for digit in string.digits[leads:] if digit != text[place]]) + text[place + 1 :]
 
 
 def sums(split: Split, *, seed: int, digits: tuple[int, int] = (2, 3)) -> Iterator[Sum]:

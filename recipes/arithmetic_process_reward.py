@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import random
 from pathlib import Path
+from typing import Any
 
 import recipes.arithmetic_grpo
 import rlvr.recipe
@@ -78,11 +79,10 @@ def process_reward_model(ready: RunConfig, folder: Path, *, num_solved: int = NU
 
 
 def _labelled_solutions(ready: RunConfig, folder: Path, num_solved: int) -> Path:
-    """Let the warmed-up model solve training problems, and label each step by what addition is."""
-    from recipes.arithmetic import Sum, steps_are_right
+    """Let the warmed-up model solve training problems, and label each step by what addition is; with mistakes that it does not make yet."""
+    from recipes.arithmetic import with_another_digit
     from rlvr.eval_config import AnswersConfig, PromptConfig, SampleConfig
     from rlvr.run_sample import sample
-    from verifiers.steps import split_steps, steps_of
 
     solutions, labelled = folder / "solutions.jsonl", folder / "steps.jsonl"
     drawing = SampleConfig(
@@ -99,16 +99,23 @@ def _labelled_solutions(ready: RunConfig, folder: Path, num_solved: int) -> Path
     generator = random.Random(ready.seed)
     with solutions.open() as lines, labelled.open("w") as rows:
         for row in map(json.loads, lines):
-            left, _, right = row["messages"][-1]["content"].removesuffix("=").partition("+")
-            problem = Sum(int(left), int(right))
-            steps = steps_of(row["response"], split_steps(row["response"], SEPARATOR))
-            if row["finish_reason"] != "stop" or not steps:  # What was cut off ends in half a step.
+            question, response = row["messages"][-1]["content"], row["response"]
+            if row["finish_reason"] != "stop" or not any(map(str.isdigit, response)):  # What was cut off ends in half a step.
                 continue
-            # The policy seldom miscopies a digit, but would soon learn to if nobody minded: the same steps under a question one digit off.
-            for asked in (problem, problem.misread(generator)):
-                labels = [int(is_right) for is_right in steps_are_right(asked, steps)]
-                rows.write(json.dumps({"question": asked.question, "steps": steps, "labels": labels}) + "\n")
+            # A judge that has only seen the mistakes that this policy makes now is soon led to others: two more, of any kind.
+            misread, slipped = with_another_digit(question, generator), with_another_digit(response, generator)
+            for asked, written in ((question, response), (misread, response), (question, slipped)):
+                rows.write(json.dumps(_labelled(asked, written)) + "\n")
     return labelled
+
+
+def _labelled(question: str, response: str) -> dict[str, Any]:
+    from recipes.arithmetic import Sum, steps_are_right
+    from verifiers.steps import split_steps, steps_of
+
+    left, _, right = question.removesuffix("=").partition("+")
+    steps = steps_of(response, split_steps(response, SEPARATOR))
+    return {"question": question, "steps": steps, "labels": [int(each) for each in steps_are_right(Sum(int(left), int(right)), steps)]}
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from rlvr.config import GuardConfig
 from rlvr.errors import EntropyCollapse, LogprobDrift, NoLearningSignal, NonFinite, RewardHacked, TrainingStopped
+from rlvr.tracking.names import AUDIT_GAP
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +75,7 @@ def build_guards(config: GuardConfig, *, compares_within_group: bool = True) -> 
         gap = config.max_audit_gap
         guards += (
             Guard(
-                "verdict/audit_gap",
+                AUDIT_GAP,
                 lambda v: v > gap,
                 RewardHacked,
                 f"the mean score stands {{value:.2f}} above the auditor's (guards.max_audit_gap={gap:g}): the policy learns what the "

@@ -12,6 +12,9 @@ from rlvr.reporting.page import Finding
 from rlvr.reporting.run_metrics import RunMetrics, describe, tenths
 from rlvr.tracking import names
 
+NOTABLE_GAP = 0.1
+"""Rise of the gap between a learned reward and its auditor, in score, from a run's first tenth to its last."""
+
 
 def find(metrics: RunMetrics, config: RunConfig | SftConfig) -> Iterator[Finding]:
     """Yield the findings, the gravest first."""
@@ -26,6 +29,7 @@ def find(metrics: RunMetrics, config: RunConfig | SftConfig) -> Iterator[Finding
         why = "the run goes on, was interrupted, or was ended by a guard or early_stop"
         yield Finding("note", f"{done} of {config.num_steps} steps are in the metrics: {why}.")
     if isinstance(config, RunConfig):
+        yield from _audit_findings(metrics)
         yield from _accuracy_findings(metrics)
 
 
@@ -48,6 +52,18 @@ def _guard_findings(metrics: RunMetrics, config: RunConfig) -> Iterator[Finding]
             f"The verifier could not judge {failed:,.0f} groups, {show_percent(failed / sampled)} of all; they were dropped "
             f"(guards.max_failure_rate={limit:g}).",
         )
+
+
+def _audit_findings(metrics: RunMetrics) -> Iterator[Finding]:
+    gaps = metrics.measured(names.AUDIT_GAP)
+    if not gaps:
+        return
+    first, last = tenths(gaps)
+    if last - first > NOTABLE_GAP:
+        rose = f"A learned reward stood {show_number(first)} above the auditor's score at first and {show_number(last)} at the end"
+        before, now = tenths(metrics.measured(names.AUDIT))
+        audited = f"the auditor's went from {show_number(before)} to {show_number(now)}"
+        yield Finding("watch", f"{rose} ({names.AUDIT_GAP}; {audited}): the policy may be learning what that reward overlooks.")
 
 
 def _accuracy_findings(metrics: RunMetrics) -> Iterator[Finding]:

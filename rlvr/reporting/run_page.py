@@ -24,7 +24,15 @@ from rlvr.tracking import names
 from rlvr.tracking.rollout_table import RolloutTable
 
 CHARTS = {
-    "Reward and accuracy": (names.REWARD_MEAN, names.ACCURACY, *ACCURACIES, names.ZERO_VARIANCE_SHARE, names.UNPARSEABLE_SHARE),
+    "Reward and accuracy": (
+        names.REWARD_MEAN,
+        names.ACCURACY,
+        *ACCURACIES,
+        names.AUDIT,
+        names.AUDIT_GAP,
+        names.ZERO_VARIANCE_SHARE,
+        names.UNPARSEABLE_SHARE,
+    ),
     "Length": (names.MEAN_TOKENS, names.TRUNCATED_SHARE, names.HELD_OUT_TOKENS, names.HELD_OUT_TRUNCATED),
     "Policy": (
         *(names.SUPERVISED_LOSS, names.LOSS, names.ENTROPY, names.APPROX_KL, names.REFERENCE_KL, names.GRAD_NORM, names.CLIP_SHARE),

@@ -17,6 +17,8 @@ REWARD_STD = "reward/std"
 ACCURACY = "accuracy/train"
 UNPARSEABLE_SHARE = "verdict/unparseable_share"
 TIMEOUT_SHARE = "verdict/timeout_share"
+AUDIT = "verdict/audit"
+AUDIT_GAP = "verdict/audit_gap"
 INFORMATIVE_SHARE = "groups/informative_share"
 ZERO_VARIANCE_SHARE = "groups/zero_variance_share"
 KL_COEFFICIENT = "policy/kl_coefficient"
@@ -82,8 +84,12 @@ METRICS: tuple[Metric, ...] = (
     Metric(ACCURACY, "share", "share of completions judged correct", "accuracy"),
     Metric(UNPARSEABLE_SHARE, "share", "share of completions in which no answer was found, or none that could be read"),
     Metric(TIMEOUT_SHARE, "share", "share of completions whose answer could not be judged, or whose program did not end, within its time"),
-    Metric(INFORMATIVE_SHARE, "share", "share of groups whose completions did not all get the same reward", "informative"),
-    Metric(ZERO_VARIANCE_SHARE, "share", "share of sampled groups whose completions all got the same reward; one of the guards watches it"),
+    Metric(AUDIT, "score", "mean score by the auditor of `audited`, or by the outcome verifier of `with_steps`"),
+    Metric(AUDIT_GAP, "score", "how far the mean score of what is audited, or of the steps' verifier, stands above that", "audit gap"),
+    Metric(
+        INFORMATIVE_SHARE, "share", "share of groups that can teach something: rewards, or credits of steps, that differ", "informative"
+    ),
+    Metric(ZERO_VARIANCE_SHARE, "share", "share of the groups that cannot; one of the guards watches it"),
     Metric(KL_COEFFICIENT, "weight", "coefficient of the KL from the reference in this step"),
     Metric(DROPPED_UNINFORMATIVE, "groups", "groups left out because all rewards were equal (dynamic sampling)"),
     Metric(DROPPED_FAILED, "groups", "groups left out because the verifier could not judge them"),

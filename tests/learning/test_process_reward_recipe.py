@@ -17,11 +17,10 @@ def test_a_model_made_from_the_policys_own_solutions_scores_its_steps(prepared: 
     ready = prepared.model_copy(update={"tracking": TrackingConfig(sinks=[], rollouts_every=0)})
     model = process_reward_model(ready, tmp_path, num_solved=300, num_steps=40)
     rows = [json.loads(line) for line in (tmp_path / "steps.jsonl").read_text().splitlines()]
-    # Each solution twice, the second time under another question; three tenths and a little more of the first are right throughout.
-    own, misread = rows[::2], rows[1::2]
-    assert 500 < len(own) == len(misread) <= 600
-    assert 0.2 < sum(all(row["labels"]) for row in own) / len(own) < 0.6
-    assert sum(all(row["labels"]) for row in misread) / len(misread) < 0.05
+    # Each solution three times: as it is, under another question, and with another digit; about three tenths are right as they are.
+    own, misread, slipped = (sum(all(row["labels"]) for row in rows[first::3]) / len(rows[first::3]) for first in range(3))
+    assert 500 < len(rows) / 3 <= 600
+    assert 0.2 < own < 0.6 and misread < 0.05 and slipped < 0.05
     config = ready.model_copy(
         update={
             "name": "process",

@@ -268,6 +268,14 @@ def test_a_reward_that_rises_alone_is_noted() -> None:
     assert "The reward rose from 0.2 to 0.8, the accuracy held-out greedy did not" in alone
 
 
+def test_a_gap_that_opens_between_a_learned_reward_and_its_auditor_is_found() -> None:
+    rows = [{"verdict/audit_gap": gap, "verdict/audit": 0.5 - gap} for gap in (0.05, 0.2, 0.3, 0.45)]
+    ((level, text),) = findings(*rows)
+    assert level == "watch" and "stood 0.05 above the auditor's score at first and 0.45 at the end" in text
+    assert "the auditor's went from 0.45 to 0.05" in text
+    assert findings(*[{"verdict/audit_gap": 0.3, "verdict/audit": 0.5}] * 4) == []  # It was there from the start.
+
+
 def test_settings_are_compared_with_the_defaults_of_the_chosen_algorithm() -> None:
     algorithm = DapoConfig(clip_high=0.3)
     model = ModelConfig(path="m", lora=LoraConfig(rank=8))
