@@ -376,7 +376,7 @@ class GuardConfig(Settings):
     min_entropy: float = Field(1e-3, ge=0)
     """Nats per token; 0 switches the guard off."""
     max_audit_gap: float | None = Field(None, gt=0)
-    """With `audited` or `with_steps`: how far the mean score of what may be exploited may stand above the other verifier's; None: it is only
+    """With `audited` or `with_steps`: how far the mean score of what can be exploited may stand above the other's; None: it is only
     reported."""
     max_logprob_drift: float = Field(0.1, gt=0)
     """Mean absolute difference of engine and policy log-probs on tokens sampled by the current version, nats."""
