@@ -87,14 +87,18 @@ def steps_are_right(problem: Sum, steps: Sequence[str]) -> list[bool]:
     return verdicts
 
 
-def with_another_digit(text: str, generator: random.Random) -> str:
-    """Return the text with one of its digits changed; the first digit of a number becomes no 0.
+def with_other_digits(text: str, generator: random.Random, *, chance: float) -> str:
+    """Return the text with each of its digits changed to another with this chance; the first of a number becomes no 0.
 
-    Example: "47+18=" may give "97+18=".
+    Example: "47+18=" may give "97+13=".
     """
-    place = generator.choice([match.start() for match in re.finditer(r"\d", text)])
-    leads = place == 0 or not text[place - 1].isdigit()
-    return text[:place] + generator.choice([digit for digit in string.digits[leads:] if digit != text[place]]) + text[place + 1 :]
+
+    def changed(found: re.Match[str]) -> str:
+        leads = found.start() == 0 or not text[found.start() - 1].isdigit()
+        others = [digit for digit in string.digits[leads:] if digit != found[0]]
+        return generator.choice(others) if generator.random() < chance else found[0]
+
+    return re.sub(r"\d", changed, text)
 
 
 def sums(split: Split, *, seed: int, digits: tuple[int, int] = (2, 3)) -> Iterator[Sum]:

@@ -26,13 +26,16 @@ NUM_PRM_STEPS = 1200
 SEPARATOR = " "
 
 outcome = recipes.arithmetic_grpo.config.verifier
-process = VerifierConfig(name="process_reward", options={"model": PREPARED_BY_RECIPE, "separator": SEPARATOR, "batch_size": 64})
+process = VerifierConfig(
+    name="process_reward", options={"model": PREPARED_BY_RECIPE, "separator": SEPARATOR, "signed_steps": True, "batch_size": 64}
+)
 
 config = recipes.arithmetic_grpo.config.model_copy(
     update={
-        # Each token answers for its own column, compared with the columns that the rest of the group wrote there, and for the whole sum.
+        # The process reward says where a sum went wrong; whether it did is for the outcome to say. At weights of 1 and 1 one of three seeds
+        # learned to write what pleases the judge for every question, faster than it learned to add (docs/process-rewards.md).
         "algorithm": GrpoConfig(
-            advantage="process_group_zscore", process=ProcessConfig(discount=0.0, outcome_weight=1.0), kl=KlConfig(coefficient=0.0)
+            advantage="process_min_form", process=ProcessConfig(weight=0.25, outcome_weight=1.0), kl=KlConfig(coefficient=0.0)
         ),
         "verifier": VerifierConfig(
             name="with_steps",
@@ -70,8 +73,8 @@ def process_reward_model(ready: RunConfig, folder: Path, *, num_solved: int = NU
         data=StepDataConfig(path=str(_labelled_solutions(ready, folder, num_solved))),
         input=InputConfig(separator=SEPARATOR, plain_template="{question}"),
         num_steps=num_steps,
-        # At 1e-3, the rate of the warm-up, it forgets how to add and learns to judge three times as slowly.
-        optimizer=OptimizerConfig(learning_rate=3e-4, warmup_steps=20, schedule="cosine"),
+        # At 1e-3, the rate of the warm-up, it learns to judge far more slowly.
+        optimizer=OptimizerConfig(learning_rate=1.5e-4, warmup_steps=20, schedule="cosine"),
         tracking=ready.tracking,
         deterministic=ready.deterministic,
     )
@@ -80,7 +83,7 @@ def process_reward_model(ready: RunConfig, folder: Path, *, num_solved: int = NU
 
 def _labelled_solutions(ready: RunConfig, folder: Path, num_solved: int) -> Path:
     """Let the warmed-up model solve training problems, and label each step by what addition is; with mistakes that it does not make yet."""
-    from recipes.arithmetic import with_another_digit
+    from recipes.arithmetic import with_other_digits
     from rlvr.eval_config import AnswersConfig, PromptConfig, SampleConfig
     from rlvr.run_sample import sample
 
@@ -102,8 +105,9 @@ def _labelled_solutions(ready: RunConfig, folder: Path, num_solved: int) -> Path
             question, response = row["messages"][-1]["content"], row["response"]
             if row["finish_reason"] != "stop" or not any(map(str.isdigit, response)):  # What was cut off ends in half a step.
                 continue
-            # A judge that has only seen the mistakes that this policy makes now is soon led to others: two more, of any kind.
-            misread, slipped = with_another_digit(question, generator), with_another_digit(response, generator)
+            # A judge that has only seen the mistakes that this policy makes now is soon led to others: so it sees more of any kind.
+            misread = with_other_digits(question, generator, chance=0.3)  # Every second column of three no longer is of this question.
+            slipped = with_other_digits(response, generator, chance=0.1)
             for asked, written in ((question, response), (misread, response), (question, slipped)):
                 rows.write(json.dumps(_labelled(asked, written)) + "\n")
     return labelled
