@@ -37,7 +37,10 @@ def main() -> None:
     finish(figure, axes, f"Two- and three-digit sums, model built from nothing: {len(read(seeds, 'greedy'))} seeds and their mean")
     save(figure, "arithmetic_curve")
 
-    process, outcome = (read(RESULTS / "process_seeds" / kind, "sampled") for kind in ("process", "outcome"))
+    compared = RESULTS / "process_seeds"
+    if not compared.is_dir():  # `--keep docs/results/process_seeds/process`, and outcome.
+        return
+    process, outcome = (read(compared / kind, "sampled") for kind in ("process", "outcome"))
     figure, axes = pyplot.subplots(figsize=(7, 4))
     draw(axes, outcome, BLUE, "outcome rewards")
     draw(axes, process, ORANGE, "outcome and process rewards")

@@ -73,8 +73,9 @@ def process_reward_model(ready: RunConfig, folder: Path, *, num_solved: int = NU
         data=StepDataConfig(path=str(_labelled_solutions(ready, folder, num_solved))),
         input=InputConfig(separator=SEPARATOR, plain_template="{question}"),
         num_steps=num_steps,
+        learn_on="every_token",
         # At 1e-3, the rate of the warm-up, it learns to judge far more slowly.
-        optimizer=OptimizerConfig(learning_rate=1.5e-4, warmup_steps=20, schedule="cosine"),
+        optimizer=OptimizerConfig(learning_rate=3e-4, warmup_steps=20, schedule="cosine"),
         tracking=ready.tracking,
         deterministic=ready.deterministic,
     )

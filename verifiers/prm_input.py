@@ -51,10 +51,12 @@ def read_format(path: Path) -> PrmFormat:
 
 @dataclass(frozen=True, slots=True)
 class ModelInput:
-    """The tokens of a question and its solution, and where in them each step ends: the places of the steps' last tokens."""
+    """The tokens of a question and its solution, and where in them each step ends: the places of the steps' last tokens. The first step
+    begins at `first_step`, each other one behind the end of the one before."""
 
     token_ids: tuple[int, ...]
     step_places: tuple[int, ...]
+    first_step: int
 
 
 def write_input(messages: Sequence[Message], steps: Sequence[str], tokenizer: Any, form: PrmFormat) -> ModelInput:
@@ -68,11 +70,12 @@ def write_input(messages: Sequence[Message], steps: Sequence[str], tokenizer: An
     if not separator:
         raise ValueError(f"the tokenizer has no tokens for the separator {form.separator!r}: choose another")
     token_ids = _question_ids(messages, tokenizer, form)
+    first_step = len(token_ids)
     places = []
     for ids in _encode_each([_bare(step, form.separator) for step in steps], tokenizer):
         token_ids += [*ids, *separator]
         places.append(len(token_ids) - 1)
-    return ModelInput(tuple(token_ids), tuple(places))
+    return ModelInput(tuple(token_ids), tuple(places), first_step)
 
 
 def _bare(step: str, separator: str) -> str:

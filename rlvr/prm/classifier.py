@@ -148,8 +148,12 @@ def _format(saved: Path, config: InputConfig, tokenizer: Any) -> PrmFormat:
     return PrmFormat(config.separator or PARAGRAPH, RIGHT, template, config.plain_template)
 
 
-def make_samples(examples: Sequence[StepExample], classifier: Classifier, max_tokens: int) -> tuple[list[Sample], int]:
+def make_samples(
+    examples: Sequence[StepExample], classifier: Classifier, max_tokens: int, *, every_token: bool = False
+) -> tuple[list[Sample], int]:
     """Return the examples as tokens, each up to its last labelled step that fits, and how many lost steps or were dropped.
+
+    With `every_token` all tokens of a step have its label, not only the last.
 
     Raises: ConfigError: the tokenizer cannot write the question or the separator.
     """
@@ -163,9 +167,19 @@ def make_samples(examples: Sequence[StepExample], classifier: Classifier, max_to
         fitting = [(place, label) for place, label in labelled if place < max_tokens]
         num_cut += len(fitting) < len(labelled)
         if fitting:
+            if every_token:
+                fitting = list(_on_every_token(fitting, written.step_places, written.first_step))
             places, labels = zip(*fitting, strict=True)
             samples.append(Sample(written.token_ids[: places[-1] + 1], places, labels))
     return samples, num_cut
+
+
+def _on_every_token(labelled: Sequence[tuple[int, float]], step_places: Sequence[int], first: int) -> Iterator[tuple[int, float]]:
+    """Spread the label of each step's last place over the step, which begins behind the step before it, the first one at `first`."""
+    begins = dict(zip(step_places, [first, *(place + 1 for place in step_places)], strict=False))
+    for end, label in labelled:
+        for place in range(begins[end], end + 1):
+            yield place, label
 
 
 def make_batch(samples: Sequence[Sample], device: torch.device) -> StepBatch:

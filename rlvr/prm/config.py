@@ -85,6 +85,9 @@ class PrmConfig(Settings):
     evaluate_every: int = Field(0, ge=0)
     """Steps between looks at the held-out solutions; 0: only at the end."""
     input: InputConfig = InputConfig()
+    learn_on: Literal["step_ends", "every_token"] = "step_ends"
+    """every_token: all tokens of a labelled step learn its label, the value of what is written so far, as verifiers do in arXiv:2110.14168,
+    section 4.2; steps are judged at their ends all the same. For small models and few labels."""
     samples_per_step: int = Field(64, ge=1)
     tokens_per_microbatch: int = Field(8192, ge=1)
     """Padding included; a longer solution has a micro-batch for itself."""

@@ -77,7 +77,7 @@ class _Run:
         self._progress = progress
         learned, held_out = self._load()
         self._classifier = self._load_classifier()
-        self._learned = self._samples(learned, "learned from")
+        self._learned = self._samples(learned, "learned from", every_token=config.learn_on == "every_token")
         self._held_out = self._samples(held_out, "held out")
         if not self._learned:
             raise DataError(f"{config.data.path}: no solution has a labelled step within input.max_tokens={config.input.max_tokens} tokens")
@@ -114,8 +114,8 @@ class _Run:
         saved = self._config.model.model_copy(update={"path": str(export), "tokenizer": None, "revision": None})
         return load_classifier(saved, InputConfig(), seed=self._config.seed)
 
-    def _samples(self, examples: Sequence[StepExample], called: str) -> list[Sample]:
-        samples, num_cut = make_samples(examples, self._classifier, self._config.input.max_tokens)
+    def _samples(self, examples: Sequence[StepExample], called: str, *, every_token: bool = False) -> list[Sample]:
+        samples, num_cut = make_samples(examples, self._classifier, self._config.input.max_tokens, every_token=every_token)
         if num_cut:
             limit = self._config.input.max_tokens
             self._progress.warn(f"{num_cut} solutions {called} have steps behind input.max_tokens={limit}, which are left out")

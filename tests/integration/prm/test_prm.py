@@ -17,8 +17,9 @@ from typer.testing import CliRunner
 
 from rlvr.cli import app
 from rlvr.errors import ConfigError
-from rlvr.prm.classifier import load_classifier
+from rlvr.prm.classifier import load_classifier, make_samples
 from rlvr.prm.config import ClassifierConfig, InputConfig, PrmConfig
+from rlvr.prm.data import StepExample
 from rlvr.prm.training import PrmResult, train_prm
 from rlvr.response_lines import WrittenResponse
 from rlvr.run import train
@@ -110,6 +111,17 @@ def test_the_loss_does_not_depend_on_how_the_batch_is_split(tmp_path: Path, lang
         config = small(tmp_path, language_model, name=f"split-{tokens}", num_steps=3, samples_per_step=16, tokens_per_microbatch=tokens)
         losses.append([row.values["supervised/loss"] for row in read_metrics(train_prm(config).folder / "metrics.jsonl")])
     assert losses[0] == pytest.approx(losses[1], rel=1e-5) and losses[1] == pytest.approx(losses[2], rel=1e-5)
+
+
+def test_every_token_of_a_step_may_learn_its_label(language_model: Path) -> None:
+    form = InputConfig(separator=SEPARATOR, plain_template="{question}")
+    classifier = load_classifier(ClassifierConfig(path=str(language_model)), form, seed=0)
+    example = StepExample(({"role": "user", "content": "1="},), ("ab", "c", "d"), (1.0, None, 0.0))
+    ends, every = (make_samples([example], classifier, 100, every_token=every)[0][0] for every in (False, True))
+    # Two tokens of the question, then a, b, line break; c, line break, unlabelled; d, line break.
+    assert ends.token_ids == every.token_ids and len(ends.token_ids) == 9
+    assert (ends.places, ends.labels) == ((4, 8), (1.0, 0.0))
+    assert (every.places, every.labels) == ((2, 3, 4, 7, 8), (1.0, 1.0, 1.0, 0.0, 0.0))
 
 
 def test_the_command_trains_from_a_model_and_says_how_well_it_judges(tmp_path: Path, language_model: Path) -> None:
