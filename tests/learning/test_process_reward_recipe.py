@@ -17,10 +17,11 @@ def test_a_model_made_from_the_policys_own_solutions_scores_its_steps(prepared: 
     ready = prepared.model_copy(update={"tracking": TrackingConfig(sinks=[], rollouts_every=0)})
     model = process_reward_model(ready, tmp_path, num_solved=300, num_steps=40)
     rows = [json.loads(line) for line in (tmp_path / "steps.jsonl").read_text().splitlines()]
-    # Each solution three times: as it is, under another question, and with another digit; about three tenths are right as they are.
+    # Each solution three times: as it is, under a question with other digits, and with other digits; three tenths are right as they are.
+    # Four digits of a question stay with a chance of 0.7 each, some fifteen of a solution with 0.9: of a quarter nothing is changed.
     own, misread, slipped = (sum(all(row["labels"]) for row in rows[first::3]) / len(rows[first::3]) for first in range(3))
     assert 500 < len(rows) / 3 <= 600
-    assert 0.2 < own < 0.6 and misread < 0.05 and slipped < 0.05
+    assert 0.2 < own < 0.6 and 0.1 < misread / own < 0.4 and 0.1 < slipped / own < 0.4
     config = ready.model_copy(
         update={
             "name": "process",
