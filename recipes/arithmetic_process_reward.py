@@ -26,16 +26,14 @@ NUM_PRM_STEPS = 1800
 SEPARATOR = " "
 
 outcome = recipes.arithmetic_grpo.config.verifier
-process = VerifierConfig(
-    name="process_reward", options={"model": PREPARED_BY_RECIPE, "separator": SEPARATOR, "signed_steps": True, "batch_size": 64}
-)
+process = VerifierConfig(name="process_reward", options={"model": PREPARED_BY_RECIPE, "separator": SEPARATOR, "batch_size": 64})
 
 config = recipes.arithmetic_grpo.config.model_copy(
     update={
         # The process reward says where a sum went wrong; whether it did is for the outcome to say. At weights of 1 and 1 one of three seeds
         # learned to write what pleases the judge for every question, faster than it learned to add (docs/process-rewards.md).
         "algorithm": GrpoConfig(
-            advantage="process_min_form", process=ProcessConfig(weight=0.25, outcome_weight=1.0), kl=KlConfig(coefficient=0.0)
+            advantage="process_return_to_go", process=ProcessConfig(weight=0.5, outcome_weight=1.0), kl=KlConfig(coefficient=0.0)
         ),
         "verifier": VerifierConfig(
             name="with_steps",
