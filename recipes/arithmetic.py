@@ -75,9 +75,9 @@ def steps_are_right(problem: Sum, steps: Sequence[str]) -> list[bool]:
     for number, step in enumerate(steps):
         opens, last = number == 0, number == len(left) - 1
         text, closes, answer = step.strip().removeprefix("<think>" if opens else "").partition("</think>")
-        column = COLUMN.fullmatch(text)
-        is_right = step.startswith("<think>") == opens and bool(closes) == last and column is not None and number < len(left)
-        if column is not None and number < len(left):
+        column = COLUMN.fullmatch(text) if number < len(left) else None
+        is_right = step.startswith("<think>") == opens and bool(closes) == last and column is not None
+        if column is not None:
             is_right &= column.groups()[:3] == (left[number], right[number], carry)
             is_right &= sum(map(int, column.groups()[:3])) == int(column[4] + column[5])
             carry, spelled = column[4], column[5] + spelled

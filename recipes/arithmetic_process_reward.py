@@ -30,8 +30,8 @@ process = VerifierConfig(name="process_reward", options={"model": PREPARED_BY_RE
 
 config = recipes.arithmetic_grpo.config.model_copy(
     update={
-        # The process reward says where a sum went wrong; whether it did is for the outcome to say. At weights of 1 and 1 one of three seeds
-        # learned to write what pleases the judge for every question, faster than it learned to add (docs/process-rewards.md).
+        # The process reward says where a sum went wrong; whether it did is for the outcome to say. With process_min_form and equal weights
+        # one of three seeds learned to write what pleases the judge for every question, faster than it learned to add (docs/recipes.md).
         "algorithm": GrpoConfig(
             advantage="process_return_to_go", process=ProcessConfig(weight=0.5, outcome_weight=1.0), kl=KlConfig(coefficient=0.0)
         ),

@@ -89,7 +89,7 @@ def prepare(config: RunConfig, folder: Path) -> RunConfig:
     """
     from rlvr.prm.training import train_prm
 
-    if judging_with(config.verifier, folder) == config.verifier:
+    if not config.verifier.asks_prepared_model:
         return config
     begun = folder / "prm"
     if not begun.exists():

@@ -100,8 +100,7 @@ def leave_one_out(group: GroupRewards) -> list[Tensor]:
     Raises: ValueError: fewer than two completions.
     Example: rewards 1, 0, 0, 0 give 1, -1/3, -1/3, -1/3.
     """
-    size = len(group.rewards)
-    return _spread(_centred(group, "leave_one_out") * (size / max(size - 1, 1)), group)
+    return _spread(_left_one_out(group, "leave_one_out"), group)
 
 
 def optimal_baseline(group: GroupRewards) -> list[Tensor]:
@@ -282,7 +281,7 @@ def implicit_process(group: GroupRewards, *, discount: float = 1.0, weight: floa
     Example: token rewards (0.3, 0.1) and (-0.2,) with outcomes 1 and 0: the baselines are -0.2 and 0.2; the first's tokens are worth 0.5
     and 0.3, so 0.8 and 0.3 to go, and with the outcome's +1 and -1 the advantages are (1.8, 1.3) and (-1.4,).
     """
-    outcomes = _centred(group, IMPLICIT_ADVANTAGE) * (len(group.rewards) / max(len(group.rewards) - 1, 1))
+    outcomes = _left_one_out(group, IMPLICIT_ADVANTAGE)
     if group.token_rewards is None:
         raise ValueError(f"advantage {IMPLICIT_ADVANTAGE} needs a reward for each token, and token_rewards is None: it is learned in a run")
     rewards = [values.double() for values in group.token_rewards]
@@ -405,6 +404,12 @@ def _centred(group: GroupRewards, name: str) -> Float[Tensor, " G"]:
     if len(returns) < 2:
         raise ValueError(f"advantage {name} compares completions of one prompt and got {len(returns)}: use a group size of at least 2")
     return returns - returns.mean() if is_informative(returns.tolist()) else torch.zeros_like(returns)
+
+
+def _left_one_out(group: GroupRewards, name: str) -> Float[Tensor, " G"]:
+    """Return each return minus the mean of its siblings'."""
+    size = len(group.rewards)
+    return _centred(group, name) * (size / max(size - 1, 1))
 
 
 def _is_flat(centred: Tensor) -> bool:

@@ -216,6 +216,11 @@ class VerifierConfig(Settings):
     max_attempts: int = Field(2, ge=1)
     """How often a group that could not be judged is tried before it is dropped."""
 
+    @property
+    def asks_prepared_model(self) -> bool:
+        """Whether a model that the recipe makes when it runs is to stand in the options."""
+        return PREPARED_BY_RECIPE in str(self.options)
+
 
 class EnvironmentConfig(Settings):
     """An environment that answers the policy's replies, by registered name or dotted path `package.module:name`."""

@@ -117,7 +117,7 @@ def inspect_run(config: RunConfig | SftConfig, *, resume: Path | None = None, ma
     if isinstance(config, RunConfig):
         problems = _check_problems(report, config, model, makes_inputs)
         prepared = makes_inputs and config.data.path == PREPARED_BY_RECIPE
-        if makes_inputs and PREPARED_BY_RECIPE in str(config.verifier.options):
+        if makes_inputs and config.verifier.asks_prepared_model:
             report.add("verifier", f"'{config.verifier.name}' asks a model: {PREPARED}")
         else:
             _check_verifier(report, "verifier", config.verifier, problems, config.guards.max_failure_rate, without_rows=prepared)

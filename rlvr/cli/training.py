@@ -119,7 +119,7 @@ def read_run(source: str | None, overrides: list[str] | None) -> RunConfig:
         typer.echo(f"note: {note}", err=True)
     assert isinstance(planned.config, RunConfig)
     made = {name: f"{name}.path" for name in ("model", "data") if getattr(planned.config, name).path == PREPARED_BY_RECIPE}
-    if PREPARED_BY_RECIPE in str(planned.config.verifier.options):
+    if planned.config.verifier.asks_prepared_model:
         made["verifier's model"] = "verifier.options"
     if made:
         settings = " and ".join(made.values())

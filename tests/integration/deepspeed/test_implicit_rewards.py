@@ -10,12 +10,9 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from rlvr.config_files import write_yaml
-from rlvr.run import train
 from rlvr.tracking.metrics import read_metrics
 from tests.integration.deepspeed.test_many_processes import run
-from tests.integration.deepspeed.test_same_parameters import distance, ends
-from tests.integration.runs.small_runs import small_run
+from tests.integration.deepspeed.test_same_parameters import distance, ends, run_plainly
 
 pytestmark = [
     pytest.mark.deepspeed,
@@ -33,23 +30,9 @@ WAYS = [
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory: pytest.TempPathFactory, tiny_model_folder: Path) -> Path:
     """Six steps of PRIME by plain torch on one process, with its groups dumped; the scores are shares of letters."""
-    folder = tmp_path_factory.mktemp("plain")
-    config = small_run(
-        folder,
-        tiny_model_folder,
-        num_steps=6,
-        model={"dtype": "float32"},
-        optimizer={"learning_rate": 3e-4},
-        batch={"prompts_per_step": 4, "tokens_per_microbatch": 100},
-        algorithm={"name": "prime", "kl": {}, "informative_groups_only": False, "implicit": {"learning_rate": 3e-4, "beta": 0.5}},
-        held_out={"num_problems": 2, "every": 0},
-        checkpoint={"every": 0},
-        rollouts={"dump": True},
-    )
-    write_yaml(config.model_copy(update={"rollouts": config.rollouts.model_copy(update={"dump": False})}), folder / "config.yaml")
-    train(config)
-    shutil.copytree(tiny_model_folder, folder / "start")
-    return folder
+    batch = {"prompts_per_step": 4, "tokens_per_microbatch": 100}
+    algorithm = {"name": "prime", "kl": {}, "informative_groups_only": False, "implicit": {"learning_rate": 3e-4, "beta": 0.5}}
+    return run_plainly(tmp_path_factory.mktemp("plain"), tiny_model_folder, num_steps=6, batch=batch, algorithm=algorithm)
 
 
 def test_two_processes_learn_what_one_learns(plain, tmp_path):

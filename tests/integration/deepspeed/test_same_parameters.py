@@ -9,6 +9,7 @@ import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -45,22 +46,26 @@ LORA = "model.lora.rank=4,algorithm.kl.coefficient=0.05"
 def plain(tmp_path_factory: pytest.TempPathFactory, tiny_model_folder: Path) -> Path:
     """A run of ten steps by plain torch on one process, with its groups dumped: KL to a reference, and two updates a step, so that all four
     log-probs take part."""
+    batch = {"prompts_per_step": 4, "minibatches_per_step": 2, "tokens_per_microbatch": 100}
     folder = tmp_path_factory.mktemp("plain")
+    return run_plainly(folder, tiny_model_folder, num_steps=10, batch=batch, algorithm={"kl": {"coefficient": 0.05}})
+
+
+def run_plainly(folder: Path, model: Path, **settings: Any) -> Path:
+    """Train by plain torch on one process and dump the groups; the configuration and the model before it stand beside the run."""
     config = small_run(
         folder,
-        tiny_model_folder,
-        num_steps=10,
+        model,
         model={"dtype": "float32"},
         optimizer={"learning_rate": 3e-4},
-        batch={"prompts_per_step": 4, "minibatches_per_step": 2, "tokens_per_microbatch": 100},
-        algorithm={"kl": {"coefficient": 0.05}},
         held_out={"num_problems": 2, "every": 0},
         checkpoint={"every": 0},
         rollouts={"dump": True},
+        **settings,
     )
     write_yaml(config.model_copy(update={"rollouts": config.rollouts.model_copy(update={"dump": False})}), folder / "config.yaml")
     train(config)
-    shutil.copytree(tiny_model_folder, folder / "start")
+    shutil.copytree(model, folder / "start")
     return folder
 
 

@@ -15,7 +15,7 @@ from rlvr.errors import CheckpointError, ConfigError
 from rlvr.run import train
 from tests.integration.runs.small_runs import small_run
 from tests.integration.runs.test_replay import metrics_of
-from tests.integration.runs.test_resume import assert_same_run, remove_checkpoint
+from tests.integration.runs.test_resume import run_whole_and_in_parts
 from verifiers.types import Problem, Response, Verdict
 
 
@@ -90,13 +90,7 @@ def test_the_policy_and_its_reward_model_learn(update, tmp_path, tiny_model_fold
     ids=str,
 )
 def test_the_reward_model_survives_a_resume_bit_for_bit(changes, tmp_path, tiny_model_folder):
-    whole = train(prime_run(tmp_path, tiny_model_folder, name="whole", **changes)).folder
-    parts = prime_run(tmp_path, tiny_model_folder, name="parts", **changes)
-    run = train(parts).folder
-    for step in (8, 6):
-        remove_checkpoint(run, step)
-    train(parts, resume=run / "checkpoints" / "step_000004")
-    assert_same_run(whole, run)
+    whole, run = run_whole_and_in_parts(lambda name: prime_run(tmp_path, tiny_model_folder, name=name, **changes))
     ours, theirs = (load_file(exported(folder, 8) / "model.safetensors") for folder in (whole, run))
     earlier = load_file(exported(run, 4) / "model.safetensors")
     assert all(ours[name].equal(theirs[name]) for name in theirs)

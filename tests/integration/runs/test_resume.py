@@ -9,11 +9,13 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
 
+from rlvr.config import RunConfig
 from rlvr.config_files import write_yaml
 from rlvr.errors import CheckpointError
 from rlvr.run import train
@@ -91,13 +93,19 @@ def latest_step(run: Path) -> int:
 def test_every_kind_of_state_survives_a_resume(tmp_path, tiny_model_folder, algorithm):
     batch = {"minibatches_per_step": 2} if algorithm["name"] == "dapo" else {}
     settings = {"algorithm": algorithm, "batch": batch}
-    whole = train(small_run(tmp_path, tiny_model_folder, name="whole", **settings)).folder
-    parts = small_run(tmp_path, tiny_model_folder, name="parts", **settings)
+    run_whole_and_in_parts(lambda name: small_run(tmp_path, tiny_model_folder, name=name, **settings))
+
+
+def run_whole_and_in_parts(config_of: Callable[[str], RunConfig]) -> tuple[Path, Path]:
+    """Run eight steps, and again with a stop after four; both must be the same. Return the folders of both."""
+    whole = train(config_of("whole")).folder
+    parts = config_of("parts")
     run = train(parts).folder
     for step in (8, 6):
         remove_checkpoint(run, step)
     train(parts, resume=run / "checkpoints" / "step_000004")
     assert_same_run(whole, run)
+    return whole, run
 
 
 def test_going_on_from_an_older_checkpoint_takes_the_place_of_what_came_after(tmp_path, tiny_model_folder):

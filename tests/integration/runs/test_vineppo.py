@@ -22,7 +22,7 @@ from rlvr.types import RolloutGroup
 from tests.conftest import save_tiny_model
 from tests.integration.runs.small_runs import small_run
 from tests.integration.runs.test_replay import metrics_of
-from tests.integration.runs.test_resume import assert_same_run, remove_checkpoint
+from tests.integration.runs.test_resume import assert_same_run, run_whole_and_in_parts
 from verifiers.errors import VerifierError
 from verifiers.types import Problem, Response, Verdict
 
@@ -219,13 +219,7 @@ def test_a_replay_credits_the_same_steps(changes, tmp_path, few_letters):
 
 
 def test_a_resumed_run_equals_the_uninterrupted_one(tmp_path, few_letters):
-    whole = train(vine_run(tmp_path, few_letters, name="whole")).folder
-    parts = vine_run(tmp_path, few_letters, name="parts")
-    run = train(parts).folder
-    for step in (8, 6):
-        remove_checkpoint(run, step)
-    train(parts, resume=run / "checkpoints" / "step_000004")
-    assert_same_run(whole, run)
+    _, run = run_whole_and_in_parts(lambda name: vine_run(tmp_path, few_letters, name=name))
     assert sum(row["values/rollouts"] for row in metrics_of(run)[1:]) > 8 * NUM_ROLLOUTS
 
 
