@@ -13,15 +13,14 @@ import argparse
 import asyncio
 import json
 import os
-import platform
 import random
 import statistics
-import subprocess
 import tempfile
 from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 
+from bench.provenance import commit, processor
 from rlvr.config import RunConfig
 from rlvr.engines.protocol import EngineSetting, NamedTensors
 from rlvr.run import train
@@ -126,13 +125,12 @@ def main() -> None:
                 step, own_update = measure(folder, folder / "model", seconds=seconds, max_staleness=staleness, steps=arguments.steps)
                 rows.append((seconds, staleness, own_update, step))
                 print(rows[-1], flush=True)
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
     lines = [
         "# Asynchronous training hides generation",
         "",
-        f"{date.today()}, commit {commit}, {platform.machine()}, one thread of {os.cpu_count()} cores. `python -m bench.async_overlap`: a "
-        f"simulated engine that takes a set time for a step's groups, the real trainer, 32 x 8 completions of {TOKENS} tokens; medians of "
-        f"{arguments.steps} steps.",
+        f"{date.today()}, commit {commit()}, {processor()}, one thread of {os.cpu_count()} cores. `python -m bench.async_overlap`: a "
+        f"simulated engine that takes a set time for a step's groups, the real trainer, 32 x 8 completions of {TOKENS} tokens; medians "
+        f"of {arguments.steps} steps.",
         "",
         "| rollout, s | max_staleness | update, s | rollout + update | longer of the two | **step, s** | step / longer |",
         "|---|---|---|---|---|---|---|",

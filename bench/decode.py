@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import platform
 import statistics
 import time
 from collections.abc import Callable
@@ -30,6 +29,7 @@ from transformers import (
     StoppingCriteriaList,
 )
 
+from bench.provenance import processor
 from rlvr.attention import register
 from rlvr.compute import ComputeThread
 from rlvr.config import EngineConfig
@@ -197,7 +197,7 @@ def main() -> None:
             for label, value in results[name].items():
                 print(f"{name}  {label:22} {value:8.0f} ms   {fastest / value:5.2f}x the faster generate", flush=True)
     if options.output is not None:
-        document = {"date": str(date.today()), "machine": platform.processor(), "torch": torch.__version__, "median_ms": results}
+        document = {"date": str(date.today()), "machine": processor(), "torch": torch.__version__, "median_ms": results}
         options.output.write_text(json.dumps(document, indent=2) + "\n")
 
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -22,6 +21,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from bench.provenance import commit, processor
 from bench.vllm_throughput import SIZES, save_model
 
 RUNS = [
@@ -81,11 +81,10 @@ def line(run: tuple[Any, ...], rounds: list[dict[str, float]]) -> str:
 def report(lines: list[str], arguments: argparse.Namespace) -> str:
     import torch
 
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
     head = [
         "# What evaluating costs beside generation and verification",
         "",
-        f"{date.today()}, commit {commit}, {platform.machine()}, {os.cpu_count()} cores, OMP_NUM_THREADS "
+        f"{date.today()}, commit {commit()}, {processor()}, {os.cpu_count()} cores, OMP_NUM_THREADS "
         f"{os.environ.get('OMP_NUM_THREADS', 'not set')}, torch {torch.__version__}.",
         "",
         f"`python -m bench.eval_overhead`: models of random weights; medians of {arguments.rounds} runs, seconds. The share is the "

@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import argparse
 import csv
+import fcntl
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -26,10 +26,11 @@ from dataclasses import asdict, dataclass, fields
 from datetime import date
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+from bench.provenance import ROOT, commit, processor
+
 PACKAGES = ("rlvr", "verifiers", "sandbox", "recipes")
-GREEDY_TARGET, SAMPLED_TARGET, START_LIMIT, MINUTES_LIMIT = 0.9, 0.8, 0.5, 8.0
-"""What a run has to reach on held-out problems, from where, and within which time on two cores."""
+GREEDY_TARGET, SAMPLED_TARGET, START_LIMIT = 0.9, 0.8, 0.5
+"""What a run has to reach on held-out problems, and from where."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,12 +96,16 @@ def run_seed(recipe: str, seed: int, folder: Path, overrides: Sequence[str]) -> 
     return run
 
 
-def copy_source(folder: Path) -> None:
-    """Keep the packages as they are now; a folder that has them keeps its own."""
+def copy_source(folder: Path) -> str:
+    """Keep the packages as they are now, and return the commit they are of; a folder that has them keeps its own."""
     for package in PACKAGES:
         target = folder / "source" / package
         if not target.exists():
             shutil.copytree(ROOT / package, target, ignore=shutil.ignore_patterns("__pycache__"))
+    named = folder / "source" / "commit.txt"
+    if not named.exists():
+        named.write_text(commit())
+    return named.read_text()
 
 
 def read_rows(path: Path) -> list[dict]:
@@ -116,21 +121,20 @@ def describe(run: Run) -> str:
     )
 
 
-def write_results(recipe: str, runs: Sequence[Run], folder: Path, overrides: Sequence[str]) -> None:
-    """Write curves and table."""
+def write_results(recipe: str, runs: Sequence[Run], folder: Path, *, source: str, overrides: Sequence[str]) -> None:
+    """Write curves and table of runs of the commit `source`."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "curves.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, [field.name for field in fields(Point)], lineterminator="\n")
         writer.writeheader()
         writer.writerows(asdict(point) for run in runs for point in run.points)
-    problems = 500
     lines = [
         f"# `recipes/{recipe}.py` with {len(runs)} seeds",
         "",
-        f"{date.today()}, {processor()}, one thread a run, on a shared machine. Accuracy on {problems} held-out problems before and after "
-        f"reinforcement; a run reached the goal if it began below {START_LIMIT:.0%} sampled and ended above {SAMPLED_TARGET:.0%} sampled "
-        f"and {GREEDY_TARGET:.0%} greedy; steps to target is where it was first above both. Minutes are those of the whole run: imports, "
-        "preparation, reinforcement, evaluations.",
+        f"{date.today()}, commit {source}, {processor()}, one thread a run, on a shared machine. Accuracy on 500 held-out problems "
+        f"before and after reinforcement; a run reached the goal if it began below {START_LIMIT:.0%} sampled and ended above "
+        f"{SAMPLED_TARGET:.0%} sampled and {GREEDY_TARGET:.0%} greedy; steps to target is where it was first above both. Minutes are those "
+        "of the whole run: imports, preparation, reinforcement, evaluations.",
         *([f"Settings other than the recipe's: `{' '.join(overrides)}`."] if overrides else []),
         "",
         "| seed | warm-up steps | greedy | sampled | steps to target | CPU minutes | wall minutes | reached |",
@@ -143,13 +147,6 @@ def write_results(recipe: str, runs: Sequence[Run], folder: Path, overrides: Seq
     print("\n".join(lines[-1:]))
 
 
-def processor() -> str:
-    """Name the processor, where the system tells."""
-    path = Path("/proc/cpuinfo")
-    match = re.search(r"^model name\s*: (.+)$", path.read_text(), re.MULTILINE) if path.exists() else None
-    return match[1] if match else "unknown processor"
-
-
 def main() -> None:
     """Run all seeds, a few at a time."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -160,11 +157,16 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("runs") / f"seeds-{time.strftime('%Y%m%d-%H%M%S')}")
     options, overrides = parser.parse_known_args()
     options.folder.mkdir(parents=True, exist_ok=True)
-    copy_source(options.folder)
+    lock = (options.folder / ".lock").open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        parser.error(f"another call is at work in {options.folder}: a seed that is not finished would be begun again under it")
+    source = copy_source(options.folder)
     with ThreadPoolExecutor(options.jobs) as executor:
         results = executor.map(lambda seed: run_seed(options.recipe, seed, options.folder, overrides), options.seeds)
         runs = [run for run in results if run is not None]
-    write_results(options.recipe, runs, options.keep, overrides)
+    write_results(options.recipe, runs, options.keep, source=source, overrides=overrides)
     if len(runs) < len(options.seeds):
         sys.exit(1)
 

