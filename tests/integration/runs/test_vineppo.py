@@ -14,11 +14,12 @@ import pytest
 import torch
 
 from rlvr.credit import credit_groups
+from rlvr.engines.transformers import TransformersEngine
 from rlvr.errors import ConfigError, TooManyVerifierFailures
 from rlvr.rollout_only import roll_out
 from rlvr.rollouts.group_file import group_from_record, group_record, read_groups
 from rlvr.run import train
-from rlvr.types import RolloutGroup
+from rlvr.types import Completion, RolloutGroup, Sampling
 from tests.conftest import save_tiny_model
 from tests.integration.runs.small_runs import small_run
 from tests.integration.runs.test_replay import metrics_of
@@ -78,6 +79,18 @@ class OncePerProblem:
             raise VerifierError("I have seen enough of this problem")
         self.known.add(problem.id)
         return [Verdict(0.5, "partial") for _ in responses]
+
+
+DRAWN: list[tuple[tuple[int, ...], int | None]] = []
+"""What `Recording` was asked to continue, and with which seed."""
+
+
+class Recording(TransformersEngine):
+    """The engine, which remembers what it was asked for."""
+
+    async def generate(self, token_ids: Sequence[int], sampling: Sampling) -> list[Completion]:
+        DRAWN.append((tuple(token_ids), sampling.seed))
+        return await super().generate(token_ids, sampling)
 
 
 @pytest.fixture(scope="module")
@@ -178,6 +191,18 @@ def test_equal_beginnings_share_a_value_and_the_cost_is_counted(tmp_path, few_le
         assert row["values/mean_steps"] == sum(len(steps.ends) for group in step for steps in group.values.steps) / 8
         values = [value for group in step for steps in group.values.steps for value in steps.values]
         assert row.get("values/mean") == (pytest.approx(sum(values) / len(values)) if values else None)
+
+
+def test_every_beginning_is_continued_by_a_draw_of_its_own(tmp_path, few_letters):
+    DRAWN.clear()
+    config = vine_run(tmp_path, few_letters, engine={"name": f"{__name__}:Recording"})
+    roll_out(config, num_groups=6, output=tmp_path / "groups")
+    beginnings = {
+        (*group.rollouts[0].prompt.token_ids, *prefix) for group in read_groups(tmp_path / "groups") for prefix, _ in states_of(group)
+    }
+    seeds = [seed for token_ids, seed in DRAWN if token_ids in beginnings]
+    assert len(seeds) == len(beginnings) > 20
+    assert None not in seeds and len(set(seeds)) == len(seeds)
 
 
 def test_tokens_are_credited_with_the_gain_of_their_step(tmp_path, few_letters):
