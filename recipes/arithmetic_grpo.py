@@ -13,7 +13,8 @@ from pathlib import Path
 import rlvr.recipe
 from recipes.from_nothing import prepare_from_nothing
 from recipes.preparation import train_prepared
-from rlvr.algorithms import GrpoConfig, KlConfig
+from rlvr.algorithm_settings import KlConfig
+from rlvr.algorithms import GrpoConfig
 from rlvr.config import (
     PREPARED_BY_RECIPE,
     BatchConfig,

@@ -17,7 +17,8 @@ from typing import Any
 import recipes.arithmetic_grpo
 import rlvr.recipe
 from recipes.preparation import judging_with, train_prepared
-from rlvr.algorithms import GrpoConfig, KlConfig, ProcessConfig
+from rlvr.algorithm_settings import KlConfig, ProcessConfig
+from rlvr.algorithms import GrpoConfig
 from rlvr.config import PREPARED_BY_RECIPE, OptimizerConfig, RunConfig, VerifierConfig
 
 NUM_SOLVED = 6_000

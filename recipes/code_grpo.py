@@ -15,7 +15,8 @@ from pathlib import Path
 
 import rlvr.recipe
 from recipes.preparation import make_folder, train_prepared
-from rlvr.algorithms import GrpoConfig, KlConfig
+from rlvr.algorithm_settings import KlConfig
+from rlvr.algorithms import GrpoConfig
 from rlvr.config import (
     BatchConfig,
     CheckpointConfig,

@@ -10,7 +10,8 @@ Meant for one GPU of 24 GiB or more; on a CPU it runs, slowly. What was and was 
 from __future__ import annotations
 
 import rlvr.recipe
-from rlvr.algorithms import GrpoConfig, KlConfig
+from rlvr.algorithm_settings import KlConfig
+from rlvr.algorithms import GrpoConfig
 from rlvr.config import (
     BatchConfig,
     CheckpointConfig,

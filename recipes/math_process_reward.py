@@ -17,7 +17,8 @@ from pathlib import Path
 
 import rlvr.recipe
 from recipes.preparation import judging_with, make_folder, train_prepared
-from rlvr.algorithms import GrpoConfig, KlConfig, ProcessConfig
+from rlvr.algorithm_settings import KlConfig, ProcessConfig
+from rlvr.algorithms import GrpoConfig
 from rlvr.config import (
     PREPARED_BY_RECIPE,
     BatchConfig,

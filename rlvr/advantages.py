@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from rlvr.algorithms import IMPLICIT_ADVANTAGE, PROCESS_ADVANTAGES, AlgorithmSettings
+from rlvr.algorithm_settings import IMPLICIT_ADVANTAGE, PROCESS_ADVANTAGES, AlgorithmSettings
 from rlvr.registries import ADVANTAGES
 from rlvr.rewards import SPREAD_TOLERANCE, is_informative
 from rlvr.types import StepValues

@@ -9,7 +9,8 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from rlvr.algorithms import AlgorithmConfig, GrpoConfig, check_algorithm
+from rlvr.algorithm_settings import check_algorithm
+from rlvr.algorithms import AlgorithmConfig, GrpoConfig
 from rlvr.settings import Settings
 
 PREPARED_BY_RECIPE = "(prepared by the recipe)"

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rlvr.algorithms import ImplicitRewardConfig
+from rlvr.algorithm_settings import ImplicitRewardConfig
 from rlvr.batch import MiniBatch, Totals
 from rlvr.batching import build_microbatch, plan_microbatches
 from rlvr.distributed import ALONE, Ranks

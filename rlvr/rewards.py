@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from rlvr.algorithms import OVERLONG_BUFFER_SHARE, AlgorithmSettings, KlConfig, KlEstimator, OverlongConfig
+from rlvr.algorithm_settings import OVERLONG_BUFFER_SHARE, AlgorithmSettings, KlConfig, KlEstimator, OverlongConfig
 from rlvr.types import Rollout
 from verifiers.length import overlong_penalty as length_penalty
 

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from rlvr.algorithms import Aggregation
+from rlvr.algorithm_settings import Aggregation
 from rlvr.batch import Totals
 
 

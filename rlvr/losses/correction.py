@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from rlvr.algorithms import CorrectionConfig
+from rlvr.algorithm_settings import CorrectionConfig
 
 MAX_LOG_RATIO = 20.0
 """Log-ratios are clamped to +-20 nats, where exp is finite: an infinite ratio times a zero advantage would be NaN."""

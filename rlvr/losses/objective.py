@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from rlvr.algorithms import CLIPPING_LOSSES, PLAIN_LOSSES, Aggregation, AlgorithmSettings, CorrectionConfig
+from rlvr.algorithm_settings import CLIPPING_LOSSES, PLAIN_LOSSES, Aggregation, AlgorithmSettings, CorrectionConfig
 from rlvr.batch import LossInputs, Totals
 from rlvr.losses.aggregation import aggregate
 from rlvr.losses.correction import correct

@@ -12,7 +12,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from rlvr.algorithms import AlgorithmSettings, SapoConfig
+from rlvr.algorithm_settings import AlgorithmSettings
+from rlvr.algorithms import SapoConfig
 from rlvr.batch import LossInputs, LossOutput
 from rlvr.losses.correction import MAX_LOG_RATIO
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 
-from rlvr.algorithms import VineConfig
+from rlvr.algorithm_settings import VineConfig
 from rlvr.rollouts.continuation import Continuer, Judged
 from rlvr.seeding import derive_seed
 from rlvr.step_tokens import step_token_ends

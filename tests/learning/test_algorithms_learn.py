@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from rlvr.algorithms import AlgorithmConfig, DapoConfig, GrpoConfig, KlConfig, RlooConfig, VineConfig, VinePpoConfig
+from rlvr.algorithm_settings import KlConfig, VineConfig
+from rlvr.algorithms import AlgorithmConfig, DapoConfig, GrpoConfig, RlooConfig, VinePpoConfig
 from rlvr.config import HeldOutConfig, RunConfig, TrackingConfig
 from rlvr.run import TrainResult, train
 

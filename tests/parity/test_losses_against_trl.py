@@ -14,18 +14,8 @@ import pytest
 import torch
 
 from rlvr.advantages import ZSCORE_EPS, GroupRewards, compute_advantages
-from rlvr.algorithms import (
-    AlgorithmSettings,
-    CispoConfig,
-    CorrectionConfig,
-    DapoConfig,
-    DrGrpoConfig,
-    GrpoConfig,
-    GspoConfig,
-    KlConfig,
-    RlooConfig,
-    SapoConfig,
-)
+from rlvr.algorithm_settings import AlgorithmSettings, CorrectionConfig, KlConfig
+from rlvr.algorithms import CispoConfig, DapoConfig, DrGrpoConfig, GrpoConfig, GspoConfig, RlooConfig, SapoConfig
 from rlvr.batch import LossInputs, Totals
 from rlvr.losses import build_objective
 from rlvr.rewards import kl_token_penalties

@@ -9,18 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rlvr.algorithms import (
-    AlgorithmSettings,
-    CispoConfig,
-    CorrectionConfig,
-    DapoConfig,
-    DrGrpoConfig,
-    GmpoConfig,
-    GrpoConfig,
-    GspoConfig,
-    RlooConfig,
-    SapoConfig,
-)
+from rlvr.algorithm_settings import AlgorithmSettings, CorrectionConfig
+from rlvr.algorithms import CispoConfig, DapoConfig, DrGrpoConfig, GmpoConfig, GrpoConfig, GspoConfig, RlooConfig, SapoConfig
 from rlvr.batch import LossInputs, Totals
 from rlvr.losses import build_objective
 from rlvr.rewards import kl_estimate

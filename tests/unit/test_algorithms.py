@@ -5,16 +5,8 @@ from __future__ import annotations
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from rlvr.algorithms import (
-    AlgorithmConfig,
-    AlgorithmSettings,
-    CorrectionConfig,
-    DapoConfig,
-    GrpoConfig,
-    KlConfig,
-    RlooConfig,
-    check_algorithm,
-)
+from rlvr.algorithm_settings import AlgorithmSettings, CorrectionConfig, KlConfig, check_algorithm
+from rlvr.algorithms import AlgorithmConfig, DapoConfig, GrpoConfig, RlooConfig
 
 ALGORITHM = TypeAdapter(AlgorithmConfig)
 # name: advantage, loss, aggregation, clip_low, clip_high, KL coefficient, KL place

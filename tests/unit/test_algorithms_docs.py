@@ -11,7 +11,8 @@ import yaml
 from pydantic import TypeAdapter
 
 from rlvr.advantages import GroupRewards
-from rlvr.algorithms import PROCESS_ADVANTAGES, AlgorithmConfig, GrpoConfig
+from rlvr.algorithm_settings import PROCESS_ADVANTAGES
+from rlvr.algorithms import AlgorithmConfig, GrpoConfig
 from rlvr.batch import LossInputs
 from tests.unit.test_algorithms import BUNDLES
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from rlvr.algorithms import DapoConfig, GrpoConfig, KlConfig
+from rlvr.algorithm_settings import KlConfig
+from rlvr.algorithms import DapoConfig, GrpoConfig
 from rlvr.config import BatchConfig, DataConfig, ModelConfig, OptimizerConfig, RunConfig, SftConfig, VerifierConfig
 from rlvr.config_files import parse_override, plain_settings, read_options, read_yaml, resolve, write_yaml
 from rlvr.errors import ConfigError

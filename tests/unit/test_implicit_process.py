@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from rlvr.advantages import GroupRewards, compute_advantages, group_advantages, implicit_process, leave_one_out
-from rlvr.algorithms import ImplicitRewardConfig, PrimeConfig
+from rlvr.algorithm_settings import ImplicitRewardConfig
+from rlvr.algorithms import PrimeConfig
 from rlvr.batch import LossInputs, Totals
 from rlvr.credit import scores_are_informative
 from rlvr.losses import ImplicitRewardObjective

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from rlvr.algorithms import ImplicitRewardConfig
+from rlvr.algorithm_settings import ImplicitRewardConfig
 from rlvr.config import OptimizerConfig
 from rlvr.credit import CreditedGroup
 from rlvr.errors import ConfigError

@@ -9,19 +9,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from rlvr.algorithms import (
-    AlgorithmSettings,
-    CispoConfig,
-    CorrectionConfig,
-    DapoConfig,
-    DrGrpoConfig,
-    GmpoConfig,
-    GrpoConfig,
-    GspoConfig,
-    KlConfig,
-    RlooConfig,
-    SapoConfig,
-)
+from rlvr.algorithm_settings import AlgorithmSettings, CorrectionConfig, KlConfig
+from rlvr.algorithms import CispoConfig, DapoConfig, DrGrpoConfig, GmpoConfig, GrpoConfig, GspoConfig, RlooConfig, SapoConfig
 from rlvr.batch import LossInputs, LossOutput, Totals
 from rlvr.losses import CrossEntropyObjective, aggregate, build_objective, correct
 from verifiers.errors import UnknownName

@@ -18,7 +18,8 @@ from rlvr.advantages import (
     process_min_form,
     process_return_to_go,
 )
-from rlvr.algorithms import PROCESS_ADVANTAGES, AlgorithmConfig, AlgorithmSettings, check_algorithm
+from rlvr.algorithm_settings import PROCESS_ADVANTAGES, AlgorithmSettings, check_algorithm
+from rlvr.algorithms import AlgorithmConfig
 
 ALGORITHM = TypeAdapter(AlgorithmConfig)
 ESTIMATORS = [process_group_zscore, process_return_to_go, process_min_form]

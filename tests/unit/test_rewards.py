@@ -7,7 +7,8 @@ import math
 import pytest
 import torch
 
-from rlvr.algorithms import DapoConfig, GrpoConfig, KlConfig, OverlongConfig
+from rlvr.algorithm_settings import KlConfig, OverlongConfig
+from rlvr.algorithms import DapoConfig, GrpoConfig
 from rlvr.rewards import KlController, is_informative, kl_estimate, kl_token_penalties, overlong_penalty, shape_rewards
 from rlvr.types import Completion, Prompt, Rollout
 from verifiers.types import Problem, Verdict

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rlvr.algorithms import OverlongConfig
+from rlvr.algorithm_settings import OverlongConfig
 from rlvr.rewards import overlong_penalty
 from verifiers.composite import ByTag, FirstConclusive
 from verifiers.errors import BadOption, GoldError, VerifierError

@@ -9,7 +9,8 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 
 from rlvr.advantages import GroupRewards, carries_gradient, compute_advantages, leave_one_out, vine
-from rlvr.algorithms import AlgorithmConfig, AlgorithmSettings, VineConfig, check_algorithm
+from rlvr.algorithm_settings import AlgorithmSettings, VineConfig, check_algorithm
+from rlvr.algorithms import AlgorithmConfig
 from rlvr.config import RunConfig
 from rlvr.rollouts.gathering import Gathering
 from rlvr.rollouts.step_values import join_steps
