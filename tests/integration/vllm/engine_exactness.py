@@ -117,7 +117,8 @@ async def stopped(engine: VllmEngine, end: int) -> list[bool]:
 async def continued(engine: VllmEngine, policy: TorchPolicy, weights: PushedWeights) -> dict[str, object]:
     """New weights come while a completion is being written."""
     writing = asyncio.create_task(engine.generate(PROMPTS[0], Sampling(240, temperature=1.0, num_samples=32, seed=5)))
-    await asyncio.sleep(0.05)
+    while not engine._thread._running:  # Taken up: its first tokens are written before any change.
+        await asyncio.sleep(0.001)
     perturb(policy.model, 99)
     await engine.load_weights(policy.weights(), NUM_UPDATES + 1)
     completions: list[Completion] = await writing
