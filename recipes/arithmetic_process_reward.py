@@ -23,7 +23,7 @@ from rlvr.config import PREPARED_BY_RECIPE, OptimizerConfig, RunConfig, Verifier
 
 NUM_SOLVED = 6_000
 """Training problems that are solved, twice each, for the process reward model."""
-NUM_PRM_STEPS = 1800
+NUM_PRM_STEPS = 2700
 SEPARATOR = " "
 
 outcome = recipes.arithmetic_grpo.config.verifier
