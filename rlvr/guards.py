@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from rlvr.config import GuardConfig
-from rlvr.errors import EntropyCollapse, LogprobDrift, NoLearningSignal, NonFinite, RewardHacked, TrainingStopped
-from rlvr.tracking.names import AUDIT_GAP
+from rlvr.errors import EntropyCollapse, LogprobDrift, NoLearningSignal, NonFinite, RewardHacked, TooManyVerifierFailures, TrainingStopped
+from rlvr.tracking.names import AUDIT_GAP, AUDITED_SHARE
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +74,14 @@ def build_guards(config: GuardConfig, *, compares_within_group: bool = True) -> 
     if config.max_audit_gap is not None:
         gap = config.max_audit_gap
         guards += (
+            Guard(
+                AUDITED_SHARE,
+                lambda v: v == 0,
+                TooManyVerifierFailures,
+                f"the auditor judged no completion, so that guards.max_audit_gap={gap:g} guards nothing: see what it says to some of them "
+                "(`rlvr verify`), or give it more time (auditor_seconds)",
+                patience,
+            ),
             Guard(
                 AUDIT_GAP,
                 lambda v: v > gap,

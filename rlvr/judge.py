@@ -72,10 +72,18 @@ class Judge:
                 f"verifier '{self.name}' must return {len(responses)} verdicts for problem '{problem.id}', but returned {verdicts!r}"
             )
         for verdict in verdicts:
-            if not isinstance(verdict, Verdict) or not math.isfinite(verdict.score):
+            if not isinstance(verdict, Verdict) or not all(map(_is_finite, (verdict.score, *(step.score for step in verdict.steps)))):
                 raise VerifierError(
-                    f"verifier '{self.name}' returned {verdict!r} for problem '{problem.id}': it must be a Verdict with a finite score"
+                    f"verifier '{self.name}' returned {verdict!r:.500} for problem '{problem.id}': it must be a Verdict with a finite "
+                    "score, also of each step"
                 )
+
+
+def _is_finite(score: object) -> bool:
+    try:
+        return math.isfinite(score)  # type: ignore[arg-type]
+    except (TypeError, OverflowError):  # No number, or one that no float can hold.
+        return False
 
 
 @cache

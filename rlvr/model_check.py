@@ -10,6 +10,7 @@ from typing import Any
 from rlvr.config import ModelConfig
 from rlvr.errors import ConfigError
 from rlvr.memory_forecast import ModelShape, model_shape
+from verifiers.errors import first_line
 
 INDEX_FILES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
@@ -93,7 +94,7 @@ def _check_folder(folder: Path) -> str:
                 with safe_open(folder / name, "pt"):
                     pass
             except (SafetensorError, OSError) as error:
-                raise ConfigError(f"{folder / name} is damaged ({_first_line(error)}): copy or download it again") from error
+                raise ConfigError(f"{folder / name} is damaged ({first_line(error)}): copy or download it again") from error
     return f"{len(names)} weight file{'s' if len(names) > 1 else ''} in {folder}"
 
 
@@ -109,12 +110,8 @@ def _check_name(config: ModelConfig) -> str:
         files = list_repo_files(config.path, revision=config.revision)
     except (HfHubHTTPError, OfflineModeIsEnabled, httpx.HTTPError, OSError) as error:
         raise ConfigError(
-            f"model.path={config.path!r}: weights are not in the cache and cannot be looked up: {_first_line(error)}"
+            f"model.path={config.path!r}: weights are not in the cache and cannot be looked up: {first_line(error)}"
         ) from error
     if not set(files) & {*INDEX_FILES, *WEIGHT_FILES}:
         raise ConfigError(f"model.path={config.path!r} has no weights that transformers reads")
     return "weights will be downloaded from Hugging Face"
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -6,14 +6,15 @@ What cannot be had is an `EndpointError` that says why; never an empty answer.
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
-from urllib.parse import urlsplit
+from typing import Any, TypeVar
 
+from verifiers.service import NoAnswer, Request, ask_service, checked_address
+
+T = TypeVar("T")
 FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.5, 30.0
 PASSING = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
 """Statuses after which the same request may succeed."""
@@ -79,13 +80,9 @@ class ChatEndpoint:
         Raises: EndpointError: the service does not answer, or serves several.
         """
         if self.model is None:
-            answer = await self._with_patience("GET", "/models", None)
-            try:
-                names = [str(each["id"]) for each in answer["data"]]
-            except (KeyError, TypeError) as error:
-                raise EndpointError(
-                    f"{self.urls[0]}/models does not list models ({error!r}): is it an OpenAI-compatible address?"
-                ) from error
+            names = await self._with_patience(
+                Request("GET", "/models", _model_names, "list of models: is it an OpenAI-compatible address?")
+            )
             if len(names) != 1:
                 raise EndpointError(f"{self.urls[0]} serves {len(names)} models ({', '.join(names[:8])}): name one", refused=True)
             self.model = names[0]
@@ -97,21 +94,12 @@ class ChatEndpoint:
         Raises: EndpointError: every attempt failed, or the request was refused.
         """
         body = {"model": await self.find_model(), "messages": [dict(message) for message in messages], **parameters}
-        answer = await self._with_patience("POST", "/chat/completions", body)
-        try:
-            choice = answer["choices"][0]
-            text, reason = choice["message"].get("content"), str(choice["finish_reason"])
-            if not isinstance(text, str | None):
-                raise TypeError("the content is no text")
-            tokens = (answer.get("usage") or {}).get("completion_tokens")
-        except (KeyError, TypeError, IndexError, AttributeError) as error:
-            raise EndpointError(f"{self.urls[0]} answered with something that is no chat completion: {str(answer)[:200]}") from error
-        return ChatAnswer(text or "", reason, tokens if isinstance(tokens, int) else None)
+        return await self._with_patience(Request("POST", "/chat/completions", _chat_answer, "chat completion", body))
 
     async def close(self) -> None:
         await self._client.aclose()
 
-    async def _with_patience(self, method: str, path: str, body: Mapping[str, Any] | None) -> Any:
+    async def _with_patience(self, request: Request[T]) -> T:
         wait = FIRST_WAIT_SECONDS
         async with self._places:
             failures = dict.fromkeys(self.urls, 0)
@@ -120,48 +108,41 @@ class ChatEndpoint:
                 url = min(self.urls, key=lambda each: (failures[each], self._owed[each]))
                 self._owed[url] += 1
                 try:
-                    return await self._once(method, url + path, body)
+                    return await self._once(url, request)
                 except EndpointError as error:
                     failures[url] += 1
                     if error.refused or attempt == self._max_attempts:
                         raise
                 finally:
                     self._owed[url] -= 1
-                await asyncio.sleep(
-                    wait * (0.5 + random.random())
-                )  # Spread out, so that those turned away together do not return together.
+                # Spread out, so that those turned away together do not return together.
+                await asyncio.sleep(wait * (0.5 + random.random()))
                 wait = min(2 * wait, LONGEST_WAIT_SECONDS)
         raise AssertionError("max_attempts is at least 1")
 
-    async def _once(self, method: str, url: str, body: Mapping[str, Any] | None) -> Any:
-        import httpx
+    async def _once(self, url: str, request: Request[T]) -> T:
+        try:
+            return await ask_service(self._client, url, request, timeout_seconds=self._timeout_seconds)
+        except NoAnswer as error:
+            refused = error.unusable or (error.status is not None and error.status not in PASSING)
+            raise EndpointError(str(error), refused=refused, is_request=error.status in ABOUT_THE_REQUEST) from error
 
-        content = None if body is None else json.dumps(body)  # Escaped: UTF-8 cannot hold a lone surrogate.
-        try:
-            async with asyncio.timeout(self._timeout_seconds):
-                response = await self._client.request(method, url, content=content, headers={"Content-Type": "application/json"})
-        except TimeoutError as error:
-            raise EndpointError(f"{url} did not answer within {self._timeout_seconds:g} s") from error
-        except (httpx.InvalidURL, httpx.UnsupportedProtocol, UnicodeError) as error:
-            raise EndpointError(f"{url} is no address: {error}", refused=True) from error
-        except httpx.HTTPError as error:
-            raise EndpointError(f"{url} cannot be reached ({type(error).__name__}: {error})") from error
-        if response.status_code != 200:
-            refused = response.status_code not in PASSING
-            told = f"{url} answered with status {response.status_code}: {response.text[:300]}"
-            raise EndpointError(told, refused=refused, is_request=response.status_code in ABOUT_THE_REQUEST)
-        try:
-            return response.json()
-        except (ValueError, RecursionError) as error:
-            raise EndpointError(f"{url} answered with something that is not JSON: {response.text[:200]!r}") from error
+
+def _model_names(answer: Any) -> list[str]:
+    return [str(each["id"]) for each in answer["data"]]
+
+
+def _chat_answer(answer: Any) -> ChatAnswer:
+    choice = answer["choices"][0]
+    text = choice["message"].get("content")
+    if not isinstance(text, str | None):
+        raise TypeError("the content is no text")
+    tokens = (answer.get("usage") or {}).get("completion_tokens")
+    return ChatAnswer(text or "", str(choice["finish_reason"]), tokens if type(tokens) is int and tokens >= 0 else None)
 
 
 def _checked(url: str) -> str:
     try:
-        parts = urlsplit(url)
-        if parts.scheme in ("http", "https") and parts.hostname and parts.port != 0:  # `port` is checked when it is read.
-            return url.rstrip("/")
-        reason = "it must begin with http:// or https:// and name a host"
+        return checked_address(url)
     except ValueError as error:
-        reason = str(error)
-    raise EndpointError(f"{url!r} is no address: {reason}", refused=True)
+        raise EndpointError(f"{url!r} is no address: {error}", refused=True) from error

@@ -173,17 +173,22 @@ class Audited:
 
     For rewards that are models: what the policy learns to get out of a wrong one shows as a gap between it and a verifier that the policy
     is not trained on. `Verdict.parts` gains `audit`, the auditor's score, and `audit_gap`, the score less the auditor's; a run reports the
-    means as `verdict/audit` and `verdict/audit_gap`, and `guards.max_audit_gap` ends it. Where the auditor cannot judge they are missing,
-    and nothing is lost. Parts are as for `gated`.
+    means as `verdict/audit` and `verdict/audit_gap`, and `guards.max_audit_gap` ends it. Where the auditor cannot judge, or takes longer
+    than `auditor_seconds`, they are missing and nothing else is lost; `audited` is 1 where it judged, else 0. Parts are as for
+    `gated`.
     """
 
     parts: Sequence[Mapping[str, Any]]
+    auditor_seconds: float = 30.0
+    """Less than the deadline of the whole, `verifier.timeout_seconds`."""
     _parts: tuple[Part, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         parts = _without_weights("audited", self.parts)
         if len(parts) != 2:
             raise BadOption(f"verifier 'audited': parts must be two, the one that pays and its auditor, got {len(parts)}")
+        if not self.auditor_seconds > 0:
+            raise BadOption(f"verifier 'audited': auditor_seconds={self.auditor_seconds!r} must be above 0")
         object.__setattr__(self, "_parts", parts)
 
     async def __call__(self, problem: Problem, responses: Sequence[Response]) -> list[Verdict]:
@@ -195,18 +200,20 @@ class Audited:
         finally:
             looking_on.cancel()
         if audits is None:
-            return verdicts
+            return [replace(verdict, parts={**verdict.parts, "audited": 0.0}) for verdict in verdicts]
         return [
-            replace(verdict, parts={**verdict.parts, "audit": audit.score, "audit_gap": verdict.score - audit.score})
+            replace(verdict, parts={**verdict.parts, "audited": 1.0, "audit": audit, "audit_gap": verdict.score - audit})
             for verdict, audit in zip(verdicts, audits, strict=True)
         ]
 
-    async def _audit(self, auditor: Part, problem: Problem, responses: Sequence[Response]) -> list[Verdict] | None:
+    async def _audit(self, auditor: Part, problem: Problem, responses: Sequence[Response]) -> list[float] | None:
         try:
-            [audits] = await _columns([auditor], problem, responses)
-        except VerifierError:
+            async with asyncio.timeout(self.auditor_seconds):
+                [audits] = await _columns([auditor], problem, responses)
+            scores = [audit.score for audit in audits]
+            return scores if all(map(math.isfinite, scores)) else None
+        except Exception:  # Boundary: a plug-in that pays nothing. The share that it judged is a metric.
             return None
-        return audits
 
 
 @dataclass(frozen=True, slots=True)

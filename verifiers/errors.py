@@ -41,3 +41,8 @@ class BadOption(RegistryError):
 
 class BrokenPlugin(RegistryError):
     """The plug-in is registered but could not be imported or built."""
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of what an error says, or its kind where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

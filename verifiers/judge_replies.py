@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -18,9 +18,12 @@ Structure = Literal["json_schema", "json_object", "text"]
 MAX_REPLY_CHARACTERS, MAX_REASON_CHARACTERS = 20_000, 600
 MAX_LISTED_SCORES = 101  # A scale from 0 to 100, whole numbers.
 NUMBER = r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)"
-# "Score: 7", "**Final score:** 7/10", "score = 7."; the line says nothing else.
+MAX_SCORE_LINE_CHARACTERS = 200  # The pattern takes time quadratic in a line's blanks.
+FINISHED = frozenset({"stop", "eos", "eos_token", "end_turn", "stop_sequence"})
+"""What services call the end of a reply that its model ended itself; the first is the standard's."""
+# "Score: 7", "**Final score:** 7/10", "score = 7."; the line says nothing else. A line that begins with > is a quotation.
 SCORE_LINE = re.compile(
-    rf"^[\s*_#>`-]*(?:final\s+|overall\s+)?score[\s*_`]*[:=][\s*_`]*({NUMBER}|nan|[-+]?inf(?:inity)?)\s*(?:/\s*({NUMBER}))?[\s*_`.]*$",
+    rf"^[\s*_#`-]*(?:final\s+|overall\s+)?score[\s*_`]*[:=][\s*_`]*({NUMBER}|nan|[-+]?inf(?:inity)?)\s*(?:/\s*({NUMBER}))?[\s*_`.]*$",
     re.IGNORECASE,
 )
 PLAIN_NUMBER = re.compile(NUMBER)
@@ -87,21 +90,24 @@ def response_format(structure: Structure, scale: Scale) -> dict[str, Any]:
 def read_reply(text: str, finish_reason: str, *, structure: Structure, scale: Scale) -> Reading:
     """Return the score and the reason in a reply.
 
-    With `text` the score stands in JSON objects with a `score`, or in lines that say only `score: N`; all must agree. Otherwise the reply
-    must be one JSON object.
+    With `text` the reply must end with the score, in a JSON object that begins a line and has a `score`, or in a line that says only
+    `score: N`: what stands elsewhere may be quoted from the response. Where there are several, all must agree. Otherwise the reply must be
+    one JSON object.
 
-    Raises: UnreadableReply: the reply is empty, was cut off or withheld, names no score, several, or one that is not on the scale.
+    Raises: UnreadableReply: the reply is empty, was not finished, names no score, several, or one that is not on the scale.
     """
     if finish_reason == "length":
         raise UnreadableReply("was cut off: raise max_new_tokens")
     if finish_reason == "content_filter":
         raise UnreadableReply("was withheld by the service's filter")
+    if finish_reason.lower() not in FINISHED:
+        raise UnreadableReply(f"was not finished (finish_reason {finish_reason!r:.40})")
     text = without_thought(text).strip()
     if not text:
         raise UnreadableReply("is empty")
     if len(text) > MAX_REPLY_CHARACTERS:
         raise UnreadableReply(f"has {len(text)} characters, more than any verdict needs")
-    readings = list(_written_scores(text, scale)) if structure == "text" else [_read_object(_whole_object(text), scale)]
+    readings = _written_scores(text, scale) if structure == "text" else [_read_object(_whole_object(text), scale)]
     if not readings:
         raise UnreadableReply(f"names no score: {_short(text)!r}")
     if len({reading.score for reading in readings}) > 1:
@@ -117,7 +123,8 @@ def _score_schema(scale: Scale) -> dict[str, Any]:
 
 
 def _whole_object(text: str) -> dict[str, Any]:
-    text = re.sub(r"^```(?:json)?\s*|\s*```$", "", text)
+    if text.startswith("```"):
+        text = text.removeprefix("```").removeprefix("json").removesuffix("```")
     try:
         found = json.loads(text, object_pairs_hook=_without_doubles)
     except (ValueError, RecursionError) as error:
@@ -127,28 +134,41 @@ def _whole_object(text: str) -> dict[str, Any]:
     return found
 
 
-def _written_scores(text: str, scale: Scale) -> Iterator[Reading]:
+def _written_scores(text: str, scale: Scale) -> list[Reading]:
+    """Raises: UnreadableReply: there are scores, and the text does not end with one."""
+    text = text.removesuffix("```").rstrip()
     decoder = json.JSONDecoder(object_pairs_hook=_without_doubles)
-    rest: list[str] = []
-    start = 0
+    readings: list[Reading] = []
+    outside: list[str] = []  # What stands inside an object, such as a quotation in its reason, is no line of the reply.
+    start = object_end = 0
     while (brace := text.find("{", start)) >= 0:
         try:
             found, end = decoder.raw_decode(text, brace)
         except (ValueError, RecursionError):
             found, end = None, brace + 1
-        if isinstance(found, dict) and "score" in found:
-            rest.append(text[start:brace])
-            yield _read_object(found, scale)
+        begins_line = not text[text.rfind("\n", 0, brace) + 1 : brace].strip()
+        if begins_line and isinstance(found, dict) and "score" in found:
+            outside.append(text[start:brace])
+            readings.append(_read_object(found, scale))
+            object_end = end
         else:
-            rest.append(text[start:end])
+            outside.append(text[start:end])
         start = end
-    # What stands inside an object, such as a quotation in its reason, is no line of the reply.
-    rest.append(text[start:])
-    for line in "".join(rest).splitlines():
-        if match := SCORE_LINE.match(line):
-            if match.group(2) is not None and float(match.group(2)) != scale.high:
-                raise UnreadableReply(f"scores out of {match.group(2)} instead of {scale.high:g}")
-            yield Reading(_on_scale(float(match.group(1)), scale), "")
+    outside.append(text[start:])
+    lines = [_read_line(line, scale) for line in "".join(outside).splitlines()]
+    readings += [reading for reading in lines if reading is not None]
+    if readings and object_end < len(text) and lines[-1] is None:
+        raise UnreadableReply("does not end with its score: what stands before the end may be a quotation")
+    return readings
+
+
+def _read_line(line: str, scale: Scale) -> Reading | None:
+    match = SCORE_LINE.match(line) if len(line) <= MAX_SCORE_LINE_CHARACTERS else None
+    if match is None:
+        return None
+    if match.group(2) is not None and float(match.group(2)) != scale.high:
+        raise UnreadableReply(f"scores out of {match.group(2)} instead of {scale.high:g}")
+    return Reading(_on_scale(float(match.group(1)), scale), "")
 
 
 def _read_object(found: dict[str, Any], scale: Scale) -> Reading:
@@ -160,7 +180,8 @@ def _read_object(found: dict[str, Any], scale: Scale) -> Reading:
     if isinstance(score, bool) or not isinstance(score, int | float):
         raise UnreadableReply(f"has the score {_short(json.dumps(score))}, which is no number")
     reason = found.get("reason")
-    return Reading(_on_scale(score, scale), reason if isinstance(reason, str) else "")
+    # A lone surrogate, which JSON may hold, would fail whoever writes the reason down.
+    return Reading(_on_scale(score, scale), reason.encode("utf-8", "backslashreplace").decode() if isinstance(reason, str) else "")
 
 
 def _on_scale(score: float, scale: Scale) -> float:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from verifiers.errors import GoldError, VerifierError
+from verifiers.errors import GoldError, VerifierError, first_line
 from verifiers.pooling_endpoint import PoolingEndpoint
 from verifiers.prm_input import FORMAT_FILE, ModelInput, PrmFormat, read_format, write_input
 from verifiers.steps import split_steps, steps_of
@@ -42,8 +42,9 @@ class ProcessReward:
     probability. With `url`, or several, vLLM servers of the model (`vllm serve MODEL --runner pooling`) compute, and only tokenizer and
     `prm.json` are read here.
 
-    A response without steps is `unparseable`; one that does not fit into the model's context, or `max_tokens`, is `truncated` and scores 0
-    as one step, without being read. One that was cut off while it was written keeps its steps' scores and is `truncated`.
+    A response without steps is `unparseable`, and scores 0 as one step unless it is blank; one that does not fit into the model's context,
+    or `max_tokens`, is `truncated` and scores 0 as one step, without being read. One that was cut off while it was written keeps its steps'
+    scores and is `truncated`. A question that does not fit by itself is an error: no response is to blame for it.
     """
 
     model: str
@@ -164,16 +165,24 @@ class _Scorer:
     def _write(self, problem: Problem, text: str, limit: int) -> _Written:
         assert self._form is not None
         ends = split_steps(text, self._separator or (self._form.separator if self._form.separator.isspace() else None))
+        if not ends and text.strip():
+            return _Written((len(text),), None, explanation="the response holds nothing but separators")
         if not ends:
             return _Written((), None, explanation="the response is empty")
-        if len(ends) > limit:  # Each has a token at least; there is no need to write them.
-            return _Written(
-                ends, None, "truncated", f"the response has {len(ends)} steps, and the process reward model reads {limit} tokens"
-            )
+        # Of more steps than the limit none is written: each has a token at least, and the question is looked at all the same.
+        steps = steps_of(text, ends) if len(ends) <= limit else []
         try:
-            tokens = write_input(problem.messages, steps_of(text, ends), self._tokenizer, self._form)
+            tokens = write_input(problem.messages, steps, self._tokenizer, self._form)
         except ValueError as error:
             raise VerifierError(f"process reward model {self._name!r}, problem {problem.id!r}: {error}") from error
+        if tokens.first_step >= limit:
+            raise GoldError(
+                f"problem {problem.id!r}: the question alone is {tokens.first_step} tokens for the process reward model {self._name!r}, "
+                f"which reads {limit} with the response: leave such problems out, or raise max_tokens where it is the limit"
+            )
+        if not steps:
+            why = f"the response has {len(ends)} steps, and the process reward model reads {limit} tokens"
+            return _Written(ends, None, "truncated", why)
         if len(tokens.token_ids) > limit:
             why = f"question and response are {len(tokens.token_ids)} tokens for the process reward model, which reads {limit}"
             return _Written(ends, None, "truncated", why)
@@ -200,8 +209,7 @@ class _Scorer:
                 model = AutoModelForTokenClassification.from_pretrained(self._name, dtype=getattr(torch, self._dtype))
                 self._model = model.to(device).eval()
         except (OSError, ValueError, KeyError, RuntimeError, AssertionError) as error:
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise VerifierError(f"process reward model {self._name!r} cannot be loaded: {reason}") from error
+            raise VerifierError(f"process reward model {self._name!r} cannot be loaded: {first_line(error)}") from error
         self._form = form
 
     def _read_format(self) -> PrmFormat:
@@ -235,8 +243,8 @@ class _Scorer:
                     out = self._model(input_ids=ids, attention_mask=mask, use_cache=False).logits.float()
                     for row, index in enumerate(rows):
                         logits[index] = [tuple(pair) for pair in out[row, list(inputs[index].step_places)].tolist()]
-        except (RuntimeError, IndexError) as error:  # Of torch: no memory left, a token the model does not know.
-            raise VerifierError(f"process reward model {self._name!r} failed: {str(error).splitlines()[0]}") from error
+        except Exception as error:  # Boundary: a model's code may fail in any way, and memory may be short.
+            raise VerifierError(f"process reward model {self._name!r} failed: {first_line(error)}") from error
         return [logits[index] for index in range(len(inputs))]
 
 

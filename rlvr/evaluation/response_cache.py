@@ -12,6 +12,7 @@ from pathlib import Path
 
 from rlvr.errors import ConfigError
 from rlvr.response_lines import WrittenResponse
+from verifiers.errors import first_line
 from verifiers.text_cache import TextCache, UnusableCache
 
 FILE = "answers.sqlite"
@@ -84,8 +85,7 @@ def _commit(name: str, revision: str | None) -> str:
     try:
         commit = extract_commit_hash(cached_file(name, "config.json", revision=revision), revision)
     except (OSError, ValueError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ConfigError(
-            f"model.path={name!r} is no folder, cannot be looked up on Hugging Face ({reason}), and is not in the local cache"
+            f"model.path={name!r} is no folder, cannot be looked up on Hugging Face ({first_line(error)}), and is not in the local cache"
         ) from error
     return str(commit)

@@ -19,6 +19,7 @@ from rlvr.policy.liger import use_liger
 from rlvr.policy.quantization import is_quantized, quantize
 from rlvr.policy.seeded import seeded
 from rlvr.seeding import derive_seed
+from verifiers.errors import first_line
 
 if TYPE_CHECKING:
     from rlvr.config import LoraConfig, ModelConfig
@@ -109,7 +110,7 @@ def load_tokenizer(config: ModelConfig) -> Any:
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, revision=config.revision, trust_remote_code=config.trust_remote_code)
     except (OSError, ValueError, KeyError) as error:
-        raise ConfigError(f"no tokenizer in {source!r} ({_first_line(error)}): {remedy}") from error
+        raise ConfigError(f"no tokenizer in {source!r} ({first_line(error)}): {remedy}") from error
     # From a folder without tokenizer files transformers makes one that knows no text and turns every prompt into nothing.
     if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):
         raise ConfigError(f"no tokenizer in {source!r} (none of its files is there): {remedy}")
@@ -178,11 +179,7 @@ def _check_folder(path: str) -> None:
 def not_a_model(path: str, error: Exception) -> str:
     """Say that there is no model, and where it was looked for."""
     where = "" if Path(path).expanduser().is_dir() else " from Hugging Face, and there is no folder of that name"
-    return f"model.path={path!r} cannot be loaded as a causal language model{where}: {_first_line(error)}"
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    return f"model.path={path!r} cannot be loaded as a causal language model{where}: {first_line(error)}"
 
 
 def _with_adapters(model: nn.Module, lora: LoraConfig, seed: int) -> nn.Module:
@@ -201,7 +198,7 @@ def _with_adapters(model: nn.Module, lora: LoraConfig, seed: int) -> nn.Module:
         with seeded(derive_seed(seed, "adapters"), model.device):
             adapted = peft.get_peft_model(model, adapters).eval()
     except ValueError as error:
-        raise ConfigError(f"model.lora.target_modules={lora.target_modules!r}: {_first_line(error)}") from error
+        raise ConfigError(f"model.lora.target_modules={lora.target_modules!r}: {first_line(error)}") from error
     for outside in (model.get_input_embeddings(), model.get_output_embeddings()):
         if hasattr(outside, "base_layer"):
             # Log-probs and decoding read the weights of these two themselves, without adapters.

@@ -18,6 +18,7 @@ from rlvr.policy.seeded import seeded
 from rlvr.prm.config import ClassifierConfig, InputConfig
 from rlvr.prm.data import StepExample
 from rlvr.seeding import derive_seed
+from verifiers.errors import first_line
 from verifiers.prm_input import FORMAT_FILE, PrmFormat, read_format, write_input
 
 NUM_CLASSES = 2
@@ -109,8 +110,7 @@ def load_classifier(config: ClassifierConfig, input_config: InputConfig, *, seed
         if body:
             raise ConfigError(f"model.path={config.path!r} lacks weights of its own: {', '.join(sorted(body)[:3])}")
     except (OSError, ValueError, KeyError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ConfigError(f"model.path={config.path!r} cannot be loaded as a classifier of tokens: {reason}") from error
+        raise ConfigError(f"model.path={config.path!r} cannot be loaded as a classifier of tokens: {first_line(error)}") from error
     tokenizer = load_tokenizer(
         ModelConfig(path=config.path, revision=config.revision, tokenizer=config.tokenizer, trust_remote_code=config.trust_remote_code)
     )

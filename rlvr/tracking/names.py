@@ -19,6 +19,7 @@ UNPARSEABLE_SHARE = "verdict/unparseable_share"
 TIMEOUT_SHARE = "verdict/timeout_share"
 AUDIT = "verdict/audit"
 AUDIT_GAP = "verdict/audit_gap"
+AUDITED_SHARE = "verdict/audited"
 INFORMATIVE_SHARE = "groups/informative_share"
 ZERO_VARIANCE_SHARE = "groups/zero_variance_share"
 KL_COEFFICIENT = "policy/kl_coefficient"
@@ -84,6 +85,7 @@ METRICS: tuple[Metric, ...] = (
     Metric(ACCURACY, "share", "share of completions judged correct", "accuracy"),
     Metric(UNPARSEABLE_SHARE, "share", "share of completions in which no answer was found, or none that could be read"),
     Metric(TIMEOUT_SHARE, "share", "share of completions whose answer could not be judged, or whose program did not end, within its time"),
+    Metric(AUDITED_SHARE, "share", "with `audited`: share of completions that the auditor judged"),
     Metric(AUDIT, "score", "mean score by the auditor of `audited`, or by the outcome verifier of `with_steps`"),
     Metric(AUDIT_GAP, "score", "how far the mean score of what is audited, or of the steps' verifier, stands above that", "audit gap"),
     Metric(

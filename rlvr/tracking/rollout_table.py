@@ -46,7 +46,7 @@ class RolloutTable:
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.path(step)
         aside = path.with_name(path.name + ".new")
-        columns = {name: [getattr(row, name) for row in rows] for name in (field.name for field in dataclasses.fields(RolloutRow))}
+        columns = {field.name: [_storable(getattr(row, field.name)) for row in rows] for field in dataclasses.fields(RolloutRow)}
         parquet.write_table(pyarrow.table(columns, schema=_schema()), aside, compression="zstd")
         aside.replace(path)
         return path
@@ -81,6 +81,11 @@ def _schema() -> object:
 
     types = {"int": pyarrow.int64(), "float": pyarrow.float64(), "str": pyarrow.string(), "str | None": pyarrow.string()}
     return pyarrow.schema([(field.name, types[str(field.type)]) for field in dataclasses.fields(RolloutRow)])
+
+
+def _storable(value: object) -> object:
+    """Escape lone surrogates, which UTF-8 cannot hold: a verifier's words may have any, and no run ends over them."""
+    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
 
 
 def _ranges(steps: Sequence[int]) -> str:

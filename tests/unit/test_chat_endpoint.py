@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import socket
 import threading
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 
 from verifiers.chat_endpoint import ChatAnswer, ChatEndpoint, EndpointError
+from verifiers.service import MAX_ANSWER_BYTES
 
 ASKED = [{"role": "user", "content": "1+1?"}]
 DEADLINE_SECONDS = 10.0  # For what a test waits for; never reached where it passes.
@@ -34,6 +36,7 @@ class Reply:
     status: int = 200
     body: bytes = b""
     missing_bytes: int = 0
+    headers: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -77,6 +80,8 @@ def serving(reply: Callable[[Request], Reply] | Reply, host: str = "127.0.0.1") 
             try:
                 self.send_response(answer.status)
                 self.send_header("Content-Length", str(len(answer.body) + answer.missing_bytes))
+                for name, value in answer.headers.items():
+                    self.send_header(name, value)
                 self.end_headers()
                 self.wfile.write(answer.body)
             except OSError:
@@ -136,7 +141,9 @@ def test_an_answer_is_the_text_with_its_reason_and_the_tokens_counted_by_the_ser
     assert request.body == {"model": "m", "messages": ASKED, "temperature": 0.5, "max_tokens": 8}
 
 
-@pytest.mark.parametrize("more", [{}, {"usage": None}, {"usage": {}}, {"usage": {"completion_tokens": None}}])
+@pytest.mark.parametrize(
+    "more", [{}, {"usage": None}, {"usage": {}}, {"usage": {"completion_tokens": None}}, {"usage": {"completion_tokens": -5}}]
+)
 def test_tokens_that_a_service_does_not_count_are_not_invented(more: dict[str, Any]) -> None:
     with serving(completion("2", "stop", **more)) as service:
         assert ask(service.url) == [ChatAnswer("2", "stop", None)]
@@ -239,6 +246,24 @@ def test_a_web_page_is_no_answer() -> None:
 def test_json_of_another_shape_is_no_completion(value: Any) -> None:
     with serving(as_json(value)) as service, pytest.raises(EndpointError, match="something that is no chat completion"):
         ask(service.url)
+
+
+def test_a_service_that_answers_garbage_once_is_asked_again() -> None:
+    with serving(in_turn(as_json({"choices": []}), completion("2"))) as service:
+        assert ask(service.url, max_attempts=2)[0].text == "2"
+
+
+def test_a_status_in_an_unknown_character_set_is_shown() -> None:
+    with serving(Reply(500, b"no memory \xff", headers={"Content-Type": "text/html; charset=idna"})) as service:
+        with pytest.raises(EndpointError, match="answered with status 500: no memory \ufffd"):
+            ask(service.url)
+
+
+def test_an_answer_without_end_fills_no_memory() -> None:
+    bomb = gzip.compress(b" " * (MAX_ANSWER_BYTES + 1), 1)
+    with serving(Reply(200, bomb, headers={"Content-Encoding": "gzip"})) as service:
+        with pytest.raises(EndpointError, match=f"answered with more than {MAX_ANSWER_BYTES} bytes"):
+            ask(service.url)
 
 
 def test_nesting_without_end_is_no_answer() -> None:

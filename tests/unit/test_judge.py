@@ -177,11 +177,20 @@ UNREADABLE = [
     ("text", "score: 7/100", "out of 100 instead of 10"),
     ("text", "score: 3\nscore: 4", "several scores: 3, 4"),
     ("text", '{"score": 3}\nscore: 4', "several scores"),
-    ("text", '{"score": 3} or {"score": 4}', "several scores"),
+    ("text", '{"score": 3}\n{"score": 4}', "several scores"),
+    ("text", '{"score": 3} or {"score": 4}', "does not end with its score"),
     ("text", "score: 5 if lenient", "names no score"),
     ("text", "{" * 19_000, "names no score"),
     ("text", '{"a":' * 3_900, "names no score"),
     ("text", "x" * 200_000, "200000 characters"),
+    ("text", "score: 1" + " " * 19_000 + "x", "names no score"),
+    # What the response wrote, quoted.
+    ("text", '{"reason": "It wrote {"score": 10}", "score": 0}', "names no score"),
+    ("text", 'It merely says {"score": 10} and gives no answer: 0 points.', "names no score"),
+    ("text", 'No points. It merely says {"score": 10}', "names no score"),
+    ("text", "It says\n> score: 10\nand gives no answer: 0 points.", "names no score"),
+    ("text", "It says\n> score: 10", "names no score"),
+    ("text", "It reads\n```\nscore: 10\n```\nI give it 0 of 10.", "does not end with its score"),
 ]
 
 
@@ -191,11 +200,32 @@ def test_a_doubtful_reply_is_no_score(structure: Any, text: str, message: str) -
         read_reply(text, "stop", structure=structure, scale=TEN)
 
 
-@pytest.mark.parametrize(("reason", "message"), [("length", "was cut off"), ("content_filter", "withheld")])
+@pytest.mark.parametrize(
+    ("reason", "message"),
+    [("length", "was cut off"), ("content_filter", "withheld")]
+    + [(reason, "was not finished") for reason in ("abort", "error", "None", "max_tokens", "tool_calls", "")],
+)
 def test_half_a_reply_is_no_score_even_where_one_could_be_read(reason: str, message: str) -> None:
     # "score: 1" may be the beginning of "score: 10".
     with pytest.raises(UnreadableReply, match=message):
         read_reply("score: 1", reason, structure="text", scale=TEN)
+
+
+def test_a_reply_that_was_aborted_is_not_kept(tmp_path: Path) -> None:
+    cache = {"cache": str(tmp_path / "replies"), "structured": "text"}
+    with serving(completion("score: 1", "abort")) as service, pytest.raises(VerifierError, match="was not finished"):
+        judge(service, "7", **cache)
+    with serving(completion("score: 10", "stop")) as service:
+        assert judge(service, "7", **cache)[0].score == 1.0
+
+
+def test_a_reason_that_utf8_cannot_hold_is_escaped(tmp_path: Path) -> None:
+    cache = {"cache": str(tmp_path / "replies")}
+    for _ in ("from the service", "from the cache"):
+        with serving(completion('{"reason": "smile \\ud83d", "score": 8}')) as service:
+            [verdict] = judge(service, "7", **cache)
+        assert verdict.score == 0.8 and verdict.explanation.endswith("smile \\ud83d") and verdict.explanation.encode()
+    assert service.requests == []
 
 
 def test_a_schema_lists_the_scores_of_a_short_whole_scale_and_bounds_others() -> None:

@@ -8,7 +8,7 @@ import math
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -120,6 +120,19 @@ def test_what_has_no_steps_or_does_not_fit_is_named_and_leaves_the_others_their_
     assert many.outcome == "truncated" and "101 steps" in many.explanation
 
 
+def test_a_question_that_does_not_fit_is_no_responses_fault(prm: Path) -> None:
+    long = Problem("long", ({"role": "user", "content": "x" * 600},), {})
+    for text in ("a", "a\n\n" * 600):
+        with pytest.raises(GoldError, match=r"problem 'long': the question alone is 6\d\d tokens"):
+            asyncio.run(ProcessReward(str(prm))(long, [Said(text)]))  # type: ignore[list-item]
+
+
+def test_a_response_of_separators_alone_is_one_step_of_the_lowest_score(prm: Path) -> None:
+    whole, separators, blank = judge(ProcessReward(str(prm), separator=";", signed_steps=True), "a;b", ";;", " ")
+    assert len(whole.steps) == 2 and blank.steps == ()
+    assert (separators.outcome, separators.score, separators.steps) == ("unparseable", 0.0, (StepScore(2, -1.0),))
+
+
 def test_a_response_that_was_cut_off_is_truncated_with_the_scores_of_its_steps(prm: Path) -> None:
     [verdict] = judge(ProcessReward(str(prm), threshold=0.0), Said("a\n\nb", "length"))
     assert verdict.outcome == "truncated" and len(verdict.steps) == 2
@@ -173,18 +186,21 @@ def test_a_judgement_that_is_given_up_leaves_the_verifier_usable_in_any_loop(prm
     assert judge(verifier, "a")[0].steps
 
 
-def test_a_forward_that_fails_is_an_error(prm: Path) -> None:
+@pytest.mark.parametrize(
+    ("error", "said"), [(RuntimeError("CUDA out of memory\nat length"), "CUDA out of memory"), (MemoryError(), "MemoryError")]
+)
+def test_a_forward_that_fails_is_an_error(prm: Path, error: Exception, said: str) -> None:
     verifier = ProcessReward(str(prm))
     judge(verifier, "a")
 
-    class OutOfMemory:
+    class Failing:
         device = "cpu"
 
         def __call__(self, **inputs: object) -> None:
-            raise RuntimeError("CUDA out of memory\nat length")
+            raise error
 
-    verifier._scorer._model = OutOfMemory()
-    with pytest.raises(VerifierError, match="failed: CUDA out of memory$"):
+    verifier._scorer._model = Failing()
+    with pytest.raises(VerifierError, match=f"failed: {said}$"):
         judge(verifier, "a")
 
 
@@ -233,6 +249,7 @@ def test_the_event_loop_goes_on_while_the_model_computes(prm: Path) -> None:
         {"dtype": "int8"},
         {"url": "127.0.0.1:8000"},
         {"url": []},
+        {"url": ["http://a:8000", "http://a:8000/"]},
     ],
 )
 def test_options_that_mean_nothing_are_refused(options: dict[str, Any]) -> None:
@@ -271,6 +288,7 @@ class Fake:
     url: str
     asked: list[dict[str, Any]]
     answer: Any = None
+    models: Any = field(default_factory=lambda: MODELS)
     status: int = 200
     delay: float = 0.0
 
@@ -283,7 +301,7 @@ def fake() -> Iterator[Fake]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            self._send(200, json.dumps(MODELS).encode())
+            self._send(200, json.dumps(told.models).encode())
 
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -330,6 +348,16 @@ GARBAGE = [
     rows([0.5]),
     rows(["a", "b"]),
     rows([None, None]),
+    rows(["0.5", "1.5"]),
+    rows("12"),
+    rows({"0": -9.0, "1": 9.0}),
+    rows([True, False]),
+    rows([0.99, 0.01]),
+    rows([10**400, 1]),
+    rows([0.0, 1.0, 2.0]),
+    lambda body: {"data": rows([9.0, 0.0])(body)["data"] * 2},
+    lambda body: {"data": [{"index": 1, "data": [[9.0, 0.0]] * len(body["input"][0])}]},
+    b" " * 2_000_000 + b"{}",
     lambda body: b'{"data": [{"index": 0, "data": [' + b",".join([b"[NaN, 1]"] * len(body["input"][0])) + b"]}]}",
 ]
 
@@ -339,6 +367,19 @@ def test_garbage_from_a_server_is_an_error_not_a_score(prm: Path, fake: Fake, an
     fake.answer = answer
     with pytest.raises(VerifierError):
         judge(ProcessReward(str(prm), url=fake.url), "a\n\nb")
+
+
+@pytest.mark.parametrize("longest", [0, -1, True, 1.5, "512", None])
+def test_a_length_that_is_none_makes_no_response_too_long(prm: Path, fake: Fake, longest: Any) -> None:
+    fake.models = {"data": [{"id": "m", "max_model_len": longest}]}
+    with pytest.raises(VerifierError, match="no list of one model"):
+        judge(ProcessReward(str(prm), url=fake.url), "a")
+
+
+def test_a_server_that_gives_probabilities_is_told_apart_by_name(prm: Path, fake: Fake) -> None:
+    fake.answer = rows([0.99, 0.01])
+    with pytest.raises(VerifierError, match="probabilities: this server does not know use_activation=false"):
+        judge(ProcessReward(str(prm), url=fake.url), "a")
 
 
 def test_a_server_that_fails_is_slow_or_is_down_is_an_error(prm: Path, fake: Fake) -> None:
@@ -356,3 +397,14 @@ def test_another_server_is_asked_where_one_is_down(prm: Path, fake: Fake) -> Non
     fake.answer = rows([0.0, 0.0])
     [verdict] = judge(ProcessReward(str(prm), url=["http://127.0.0.1:9", fake.url]), "a")
     assert verdict.score == 0.5
+
+
+def test_another_server_is_asked_where_one_answers_garbage_and_the_error_names_who_did(prm: Path, fake: Fake) -> None:
+    answers = iter([{"data": []}, None])
+    fake.answer = lambda body: next(answers) or rows([0.0, 0.0])(body)
+    again = fake.url.replace("127.0.0.1", "localhost")
+    [verdict] = judge(ProcessReward(str(prm), url=[fake.url, again]), "a")
+    assert verdict.score == 0.5
+    fake.answer = {"data": []}
+    with pytest.raises(VerifierError, match=f"{fake.url}/pooling answered with something that is no table of two logits"):
+        judge(ProcessReward(str(prm), url=fake.url), "a")

@@ -106,6 +106,13 @@ def test_rollouts_read_back_as_they_were_written(tmp_path: Path) -> None:
     assert [file.name for file in table.folder.iterdir()] == [path.name]  # nothing is left beside it
 
 
+def test_what_utf8_cannot_hold_is_escaped(tmp_path: Path) -> None:
+    table = RolloutTable(tmp_path)
+    table.write(1, [dataclasses.replace(ROW, explanation="smile \ud83d", extracted="\udc00")])
+    [row] = table.read(1)
+    assert (row.explanation, row.extracted) == ("smile \\ud83d", "\\udc00")
+
+
 def test_a_table_without_rows_is_still_a_table(tmp_path: Path) -> None:
     table = RolloutTable(tmp_path)
     table.write(1, [])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import math
 import random
 import string
 from collections.abc import Sequence
@@ -11,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from rlvr.errors import RewardHacked
+from rlvr.errors import RewardHacked, TooManyVerifierFailures
 from rlvr.prm.config import PrmConfig
 from rlvr.prm.training import train_prm
 from rlvr.run import train
@@ -36,6 +38,25 @@ class PaysForCapitals:
 class NeverThere:
     async def __call__(self, problem: Problem, responses: Sequence[Response]) -> list[Verdict]:
         raise VerifierError("the auditor is away")
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    async def __call__(self, problem: Problem, responses: Sequence[Response]) -> list[Verdict]:
+        raise KeyError("a mistake of its author's")
+
+
+@dataclass(frozen=True, slots=True)
+class NotANumber:
+    async def __call__(self, problem: Problem, responses: Sequence[Response]) -> list[Verdict]:
+        return [Verdict(math.nan, "incorrect") for _ in responses]
+
+
+@dataclass(frozen=True, slots=True)
+class Hanging:
+    async def __call__(self, problem: Problem, responses: Sequence[Response]) -> list[Verdict]:
+        await asyncio.sleep(1000)
+        raise AssertionError("nobody waits so long")
 
 
 def capitals(text: str) -> float:
@@ -105,29 +126,25 @@ def test_a_process_reward_model_that_is_wrong_is_exposed_by_the_gap(tmp_path: Pa
         train(config)
     rows = [dict(row.values) for row in read_metrics(tmp_path / "runs" / "small" / "metrics.jsonl")][1:]
     gaps, audits, rewards = ([row[name] for row in rows] for name in ("verdict/audit_gap", "verdict/audit", "reward/mean"))
-    assert rewards[0] < 0.3 and gaps[0] < 0.2 and rewards[-1] > 0.6  # What pays is learned ...
-    assert audits[-1] < audits[0] and gaps[-1] > 0.5  # ... and what should have been is not.
+    assert rewards[-1] > rewards[0] + 0.25  # What pays is learned ...
+    assert audits[-1] < audits[0] and gaps[-1] > max(0.5, gaps[0] + 0.25)  # ... and what should have been is not.
     assert gaps[-1] == pytest.approx(rewards[-1] - audits[-1])
 
 
-async def judged(auditor: str) -> Verdict:
-    verifier = build("audited", audited(auditor)["options"])
+async def judged(auditor: str, **options: float) -> Verdict:
+    verifier = build("audited", audited(auditor)["options"] | options)
     [verdict] = await verifier(PROBLEM, [FixedResponse("ABcd")])
     return verdict
 
 
 def test_the_first_part_pays_and_keeps_its_steps() -> None:
-    import asyncio
-
     # Halves AB and cd: 1 and 0, the least of which is paid; the auditor sees half of the letters small.
     verdict = asyncio.run(judged(VERIFIER))
     assert verdict.score == 0.0 and [(step.end_char, step.score) for step in verdict.steps] == [(2, 1.0), (4, 0.0)]
-    assert verdict.parts == {"audit": 0.5, "audit_gap": -0.5}
+    assert verdict.parts == {"audited": 1.0, "audit": 0.5, "audit_gap": -0.5}
 
 
 def test_an_outcome_with_steps_keeps_its_score_and_tells_how_far_the_steps_are_from_it() -> None:
-    import asyncio
-
     parts = [{"verifier": VERIFIER}, {"verifier": f"{__name__}:PaysForCapitals"}]
     # Half of the letters small: 0.5, and that is the outcome; the halves AB and cd score 1 and 0, at least 0.
     [verdict] = asyncio.run(build("with_steps", {"parts": parts})(PROBLEM, [FixedResponse("ABcd")]))
@@ -142,7 +159,21 @@ def test_an_outcome_with_steps_keeps_its_score_and_tells_how_far_the_steps_are_f
         build("with_steps", {"parts": parts[:1]})
 
 
-def test_an_auditor_that_cannot_judge_costs_nothing() -> None:
-    import asyncio
+@pytest.mark.parametrize("auditor", ["NeverThere", "Broken", "NotANumber"])
+def test_an_auditor_that_cannot_judge_costs_nothing(auditor: str) -> None:
+    assert asyncio.run(judged(f"{__name__}:{auditor}")).parts == {"audited": 0.0}
 
-    assert asyncio.run(judged(f"{__name__}:NeverThere")).parts == {}
+
+def test_an_auditor_that_hangs_costs_its_time() -> None:
+    verdict = asyncio.run(asyncio.wait_for(judged(f"{__name__}:Hanging", auditor_seconds=0.1), 20))
+    assert verdict.steps and verdict.parts == {"audited": 0.0}
+    with pytest.raises(BadOption, match="auditor_seconds=0 must be above 0"):
+        asyncio.run(judged(VERIFIER, auditor_seconds=0))
+
+
+def test_a_run_that_is_to_be_audited_and_is_not_says_so(tmp_path: Path, tiny_model_folder: Path) -> None:
+    config = small_run(
+        tmp_path, tiny_model_folder, verifier=audited(f"{__name__}:NeverThere"), guards={"max_audit_gap": 0.5, "patience": 2}
+    )
+    with pytest.raises(TooManyVerifierFailures, match="the auditor judged no completion.*for 2 steps in a row"):
+        train(config)
