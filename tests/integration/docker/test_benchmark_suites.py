@@ -30,7 +30,7 @@ from tests.integration.docker.conftest import POOL
 pytestmark = pytest.mark.docker
 
 CODE = VerifierConfig(
-    name="code", options={"test_seconds": 12.0, "total_seconds": 90.0, "sandbox_options": POOL}, timeout_seconds=600.0, max_attempts=1
+    name="code", options={"test_seconds": 25.0, "total_seconds": 120.0, "sandbox_options": POOL}, timeout_seconds=600.0, max_attempts=1
 )
 BEYOND_REACH = {"Quix/levenshtein", "QuixIO/levenshtein", "Quix/knapsack", "QuixIO/knapsack"}
 """One case of each is too much for the correct version as well; see test_code_corpora.py."""
