@@ -32,10 +32,10 @@ class UnknownShape(Exception):
 
 
 class Linear:
-    """x W^T + b with what follows it: packed for oneDNN on the CPU, plain elsewhere."""
+    """x W^T + b with what follows it: packed for oneDNN where the processor has kernels for the dtype, plain elsewhere."""
 
     def __init__(self, weight: Float[Tensor, "O I"], bias: Float[Tensor, " O"] | None) -> None:
-        self._packed = weight.device.type == "cpu" and torch.backends.mkldnn.is_available()
+        self._packed = _can_be_packed(weight)
         self._weight = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous()) if self._packed else weight
         self._bias = bias
 
@@ -53,6 +53,15 @@ class Linear:
         if self._packed:
             return torch.ops.mkldnn._linear_pointwise.binary(x, other, self._weight, self._bias, "mul")
         return F.linear(x, self._weight, self._bias).mul_(other)
+
+
+def _can_be_packed(weight: Tensor) -> bool:
+    """16 bits need instructions that not every processor has: AVX-512, for example."""
+    if weight.device.type != "cpu" or not torch.backends.mkldnn.is_available():
+        return False
+    if weight.dtype == torch.bfloat16:
+        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return weight.dtype == torch.float32
 
 
 @dataclass(frozen=True, slots=True)
