@@ -22,6 +22,7 @@ from torch import Tensor
 from rlvr.config import RunConfig, SftConfig
 from rlvr.errors import ConfigError
 from rlvr.lifeline import Lifeline
+from verifiers.errors import first_line
 
 T = TypeVar("T")
 
@@ -223,6 +224,6 @@ def _join(size: int, patience: timedelta) -> None:
         dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=patience)
     except (ValueError, RuntimeError) as error:
         raise ConfigError(
-            f"rank {os.environ['RANK']} of {size} cannot join the others ({str(error).splitlines()[0]}): start all of them with torchrun "
+            f"rank {os.environ['RANK']} of {size} cannot join the others ({first_line(error)}): start all of them with torchrun "
             "or deepspeed, and see that MASTER_ADDR and MASTER_PORT can be reached"
         ) from error

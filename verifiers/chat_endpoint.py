@@ -59,7 +59,10 @@ class ChatEndpoint:
 
         if not urls:
             raise ValueError("an endpoint needs at least one address")
-        self.urls = [_checked(url) for url in urls]
+        try:
+            self.urls = [checked_address(url) for url in urls]
+        except ValueError as error:
+            raise EndpointError(str(error), refused=True) from error
         self.model = model
         self._timeout_seconds = timeout_seconds
         self._max_attempts = max_attempts
@@ -139,10 +142,3 @@ def _chat_answer(answer: Any) -> ChatAnswer:
         raise TypeError("the content is no text")
     tokens = (answer.get("usage") or {}).get("completion_tokens")
     return ChatAnswer(text or "", str(choice["finish_reason"]), tokens if type(tokens) is int and tokens >= 0 else None)
-
-
-def _checked(url: str) -> str:
-    try:
-        return checked_address(url)
-    except ValueError as error:
-        raise EndpointError(f"{url!r} is no address: {error}", refused=True) from error

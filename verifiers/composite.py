@@ -174,8 +174,7 @@ class Audited:
     For rewards that are models: what the policy learns to get out of a wrong one shows as a gap between it and a verifier that the policy
     is not trained on. `Verdict.parts` gains `audit`, the auditor's score, and `audit_gap`, the score less the auditor's; a run reports the
     means as `verdict/audit` and `verdict/audit_gap`, and `guards.max_audit_gap` ends it. Where the auditor cannot judge, or takes longer
-    than `auditor_seconds`, they are missing and nothing else is lost; `audited` is 1 where it judged, else 0. Parts are as for
-    `gated`.
+    than `auditor_seconds`, they are missing and nothing else is lost; `audited` is 1 where it judged, else 0. Parts are as for `gated`.
     """
 
     parts: Sequence[Mapping[str, Any]]

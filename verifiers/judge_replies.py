@@ -146,8 +146,7 @@ def _written_scores(text: str, scale: Scale) -> list[Reading]:
             found, end = decoder.raw_decode(text, brace)
         except (ValueError, RecursionError):
             found, end = None, brace + 1
-        begins_line = not text[text.rfind("\n", 0, brace) + 1 : brace].strip()
-        if begins_line and isinstance(found, dict) and "score" in found:
+        if isinstance(found, dict) and "score" in found and _begins_line(text, brace):
             outside.append(text[start:brace])
             readings.append(_read_object(found, scale))
             object_end = end
@@ -160,6 +159,10 @@ def _written_scores(text: str, scale: Scale) -> list[Reading]:
     if readings and object_end < len(text) and lines[-1] is None:
         raise UnreadableReply("does not end with its score: what stands before the end may be a quotation")
     return readings
+
+
+def _begins_line(text: str, place: int) -> bool:
+    return not text[text.rfind("\n", 0, place) + 1 : place].strip()
 
 
 def _read_line(line: str, scale: Scale) -> Reading | None:

@@ -26,7 +26,7 @@ class PoolingEndpoint:
         """Raises: ValueError: there is no address, or one that is none, or one twice."""
         if not urls:
             raise ValueError("url: give at least one address, such as http://127.0.0.1:8000")
-        self._urls = [_checked(url) for url in urls]
+        self._urls = [checked_address(url) for url in urls]
         if len(set(self._urls)) < len(self._urls):
             raise ValueError(f"url names a server twice: {', '.join(self._urls)}")
         self._timeout_seconds = timeout_seconds
@@ -110,10 +110,3 @@ def _pair(row: Any) -> Logits:
         raise TypeError(f"a row is {row!r:.80}")
     first, second = row
     return float(first), float(second)
-
-
-def _checked(url: str) -> str:
-    try:
-        return checked_address(url)
-    except ValueError as error:
-        raise ValueError(f"url {url!r} is no address: {error}") from error

@@ -46,11 +46,15 @@ class Request(Generic[T]):
 
 
 def checked_address(url: str) -> str:
-    """Return an address without the slash at its end. Raises: ValueError: it is none; the message completes "… is no address: "."""
-    parts = urlsplit(url)
-    if parts.scheme in ("http", "https") and parts.hostname and parts.port != 0:  # `port` is checked when it is read.
-        return url.rstrip("/")
-    raise ValueError("it must begin with http:// or https:// and name a host")
+    """Return an address without the slash at its end. Raises: ValueError: it is none."""
+    reason: object = "it must begin with http:// or https:// and name a host"
+    try:
+        parts = urlsplit(url)
+        if parts.scheme in ("http", "https") and parts.hostname and parts.port != 0:  # `port` is checked when it is read.
+            return url.rstrip("/")
+    except ValueError as error:
+        reason = error
+    raise ValueError(f"{url!r} is no address: {reason}")
 
 
 async def ask_service(client: httpx.AsyncClient, address: str, request: Request[T], *, timeout_seconds: float) -> T:

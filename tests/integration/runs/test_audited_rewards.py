@@ -126,7 +126,7 @@ def test_a_process_reward_model_that_is_wrong_is_exposed_by_the_gap(tmp_path: Pa
         train(config)
     rows = [dict(row.values) for row in read_metrics(tmp_path / "runs" / "small" / "metrics.jsonl")][1:]
     gaps, audits, rewards = ([row[name] for row in rows] for name in ("verdict/audit_gap", "verdict/audit", "reward/mean"))
-    assert rewards[-1] > rewards[0] + 0.25  # What pays is learned ...
+    assert rewards[-1] > max(0.6, rewards[0] + 0.25)  # What pays is learned ...
     assert audits[-1] < audits[0] and gaps[-1] > max(0.5, gaps[0] + 0.25)  # ... and what should have been is not.
     assert gaps[-1] == pytest.approx(rewards[-1] - audits[-1])
 
